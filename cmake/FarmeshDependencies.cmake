@@ -1,0 +1,23 @@
+# Everything FarMesh links besides libtorch. docs/dependencies.md says why each was chosen.
+
+find_package(OpenSSL 3.0 REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+
+find_path(FARMESH_ASIO_INCLUDE asio.hpp REQUIRED)
+add_library(farmesh_asio INTERFACE)
+target_include_directories(farmesh_asio SYSTEM INTERFACE $<BUILD_INTERFACE:${FARMESH_ASIO_INCLUDE}>)
+target_compile_definitions(farmesh_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+target_link_libraries(farmesh_asio INTERFACE Threads::Threads)
+
+find_path(FARMESH_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)
+find_program(FARMESH_FLATC flatc REQUIRED)
+
+if(FARMESH_TESTS)
+  find_package(doctest REQUIRED)
+endif()

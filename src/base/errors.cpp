@@ -1,0 +1,114 @@
+#include <farmesh/errors.hpp>
+
+namespace farmesh {
+
+std::string_view name(Errc code) noexcept {
+  switch (code) {
+    case Errc::ok: return "ok";
+    case Errc::connection_refused: return "connection_refused";
+    case Errc::connection_lost: return "connection_lost";
+    case Errc::timeout: return "timeout";
+    case Errc::address_invalid: return "address_invalid";
+    case Errc::next_hop_lost: return "next_hop_lost";
+    case Errc::closed: return "closed";
+    case Errc::io_error: return "io_error";
+    case Errc::bad_magic: return "bad_magic";
+    case Errc::version_unsupported: return "version_unsupported";
+    case Errc::frame_too_large: return "frame_too_large";
+    case Errc::bad_header: return "bad_header";
+    case Errc::bad_verb: return "bad_verb";
+    case Errc::bad_stream: return "bad_stream";
+    case Errc::bad_shape: return "bad_shape";
+    case Errc::bad_payload: return "bad_payload";
+    case Errc::unexpected_verb: return "unexpected_verb";
+    case Errc::remote_unknown: return "remote_unknown";
+    case Errc::weights_mismatch: return "weights_mismatch";
+    case Errc::numerics_mismatch: return "numerics_mismatch";
+    case Errc::stale_epoch: return "stale_epoch";
+    case Errc::position_gap: return "position_gap";
+    case Errc::busy: return "busy";
+    case Errc::no_cache_space: return "no_cache_space";
+    case Errc::quota: return "quota";
+    case Errc::deadline_passed: return "deadline_passed";
+    case Errc::too_many_sessions: return "too_many_sessions";
+    case Errc::out_of_memory: return "out_of_memory";
+    case Errc::model_not_found: return "model_not_found";
+    case Errc::model_malformed: return "model_malformed";
+    case Errc::model_unsupported: return "model_unsupported";
+    case Errc::config_mismatch: return "config_mismatch";
+    case Errc::tokenizer_malformed: return "tokenizer_malformed";
+    case Errc::template_unsupported: return "template_unsupported";
+    case Errc::context_exceeded: return "context_exceeded";
+    case Errc::span_unavailable: return "span_unavailable";
+    case Errc::no_route: return "no_route";
+    case Errc::compute_failed: return "compute_failed";
+    case Errc::engine_unavailable: return "engine_unavailable";
+    case Errc::session_unknown: return "session_unknown";
+    case Errc::head_unavailable: return "head_unavailable";
+    case Errc::invalid_argument: return "invalid_argument";
+    case Errc::cancelled: return "cancelled";
+    case Errc::config_invalid: return "config_invalid";
+    case Errc::unsupported: return "unsupported";
+  }
+  return "unknown";
+}
+
+// No `default`: a new Errc must decide here.
+bool should_reroute(Errc code) noexcept {
+  switch (code) {
+    case Errc::connection_refused:
+    case Errc::connection_lost:
+    case Errc::timeout:
+    case Errc::address_invalid:
+    case Errc::next_hop_lost:
+    case Errc::io_error:
+    case Errc::bad_magic:
+    case Errc::version_unsupported:
+    case Errc::frame_too_large:
+    case Errc::bad_header:
+    case Errc::bad_verb:
+    case Errc::bad_stream:
+    case Errc::bad_shape:
+    case Errc::bad_payload:
+    case Errc::unexpected_verb:
+    case Errc::remote_unknown:
+    case Errc::weights_mismatch:
+    case Errc::numerics_mismatch:
+    case Errc::position_gap:
+    case Errc::busy:
+    case Errc::no_cache_space:
+    case Errc::quota:
+    case Errc::deadline_passed:
+    case Errc::too_many_sessions:
+    case Errc::out_of_memory:
+    case Errc::span_unavailable:
+    case Errc::compute_failed:
+    case Errc::session_unknown: return true;
+
+    case Errc::ok:
+    case Errc::closed:
+    case Errc::stale_epoch:
+    case Errc::model_not_found:
+    case Errc::model_malformed:
+    case Errc::model_unsupported:
+    case Errc::config_mismatch:
+    case Errc::tokenizer_malformed:
+    case Errc::template_unsupported:
+    case Errc::context_exceeded:
+    case Errc::no_route:
+    case Errc::engine_unavailable:
+    case Errc::head_unavailable:
+    case Errc::invalid_argument:
+    case Errc::cancelled:
+    case Errc::config_invalid:
+    case Errc::unsupported: return false;
+  }
+  return false;
+}
+
+Errc errc_from_number(std::uint16_t number) noexcept {
+  const auto code = static_cast<Errc>(number);
+  return name(code) == "unknown" ? Errc::remote_unknown : code;
+}
+
+}  // namespace farmesh

@@ -1,0 +1,104 @@
+// The small words every room shares: token ids, layer spans, dtypes, time.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace farmesh {
+
+using TokenId = std::uint32_t;
+using TimePoint = std::chrono::steady_clock::time_point;  // monotonic; virtual in simulations
+using Duration = std::chrono::steady_clock::duration;
+
+/// A run of decoder layers, half-open: {0, 11} is layers 0 to 10.
+struct Span {
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
+
+  constexpr std::uint32_t size() const noexcept { return end > begin ? end - begin : 0; }
+  constexpr bool empty() const noexcept { return end <= begin; }
+  constexpr bool contains(Span other) const noexcept {
+    return other.empty() || (begin <= other.begin && other.end <= end);
+  }
+  friend constexpr auto operator<=>(const Span&, const Span&) = default;
+};
+
+/// Element types of weights, activations and caches. Numbers are part of the wire protocol.
+enum class DType : std::uint8_t { f32 = 0, bf16 = 1, f16 = 2, i8 = 3, u32 = 4 };
+
+constexpr std::size_t bytes_of(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::f32:
+    case DType::u32: return 4;
+    case DType::bf16:
+    case DType::f16: return 2;
+    case DType::i8: return 1;
+  }
+  return 0;
+}
+
+constexpr std::string_view name(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::f32: return "f32";
+    case DType::bf16: return "bf16";
+    case DType::f16: return "f16";
+    case DType::i8: return "i8";
+    case DType::u32: return "u32";
+  }
+  return "?";
+}
+
+/// What weights are held and multiplied in. int8 and int4 keep one scale per group of 32.
+enum class Precision : std::uint8_t { f32 = 0, bf16 = 1, f16 = 2, int8 = 3, int4 = 4 };
+
+constexpr std::string_view name(Precision precision) noexcept {
+  switch (precision) {
+    case Precision::f32: return "f32";
+    case Precision::bf16: return "bf16";
+    case Precision::f16: return "f16";
+    case Precision::int8: return "int8";
+    case Precision::int4: return "int4";
+  }
+  return "?";
+}
+
+/// The residual stream's dtype: f32 for f32, else bf16, rounded after every block, so that
+/// where a model is split cannot change a bit.
+constexpr DType residual_dtype(Precision precision) noexcept {
+  return precision == Precision::f32 ? DType::f32 : DType::bf16;
+}
+
+/// 128 unguessable bits, chosen by the driver; knowing it is what lets a peer push into a session.
+struct SessionId {
+  std::array<std::uint8_t, 16> bytes{};
+  friend constexpr auto operator<=>(const SessionId&, const SessionId&) = default;
+};
+
+/// SHA-256 of the model's BitTorrent v2 file tree: equal ids mean equal config, tokenizer, weights.
+struct ModelHash {
+  std::array<std::uint8_t, 32> bytes{};
+  friend constexpr auto operator<=>(const ModelHash&, const ModelHash&) = default;
+};
+
+/// Keyed hash of a token prefix: the name of the KV page that ends that prefix.
+struct PageName {
+  std::array<std::uint8_t, 16> bytes{};
+  friend constexpr auto operator<=>(const PageName&, const PageName&) = default;
+};
+
+/// Names are uniformly distributed, so any eight of their bytes are a hash already.
+struct HashOfBytes {
+  template <class Id>
+  std::size_t operator()(const Id& id) const noexcept {
+    std::uint64_t word = 0;
+    for (int i = 0; i < 8; ++i) word = word << 8 | id.bytes[static_cast<std::size_t>(i)];
+    return static_cast<std::size_t>(word);
+  }
+};
+
+}  // namespace farmesh

@@ -1,0 +1,30 @@
+// Opens libfarmesh_torch.so at the first model load and makes engines through its C factory, so
+// that a program which never computes never loads libtorch.
+#pragma once
+
+#include <memory>
+
+#include <farmesh/result.hpp>
+
+#include "model/stage_engine.hpp"
+
+namespace farmesh::model {
+
+/// The C factory exported by libfarmesh_torch.so as `farmesh_engine_v1`. The library refuses
+/// another `abi` than its own: both sides must come from one build of FarMesh.
+inline constexpr const char* kEngineSymbol = "farmesh_engine_v1";
+inline constexpr std::uint32_t kEngineAbi = 1;
+using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* config,
+                                       const WeightSource* weights, const EngineOptions* options,
+                                       Error* error);
+
+/// Loads the weights that `options` asks for and returns an engine that owns them.
+/// Fails with engine_unavailable (library missing, of another build, or another libtorch is
+/// already in the process), config_mismatch (a tensor is absent or has another shape),
+/// model_unsupported, out_of_memory. `FARMESH_TORCH_LIBRARY` names the library to open; unset:
+/// beside this library or program, then the loader's search path.
+Result<std::unique_ptr<StageEngine>> load_engine(const ModelConfig& config,
+                                                 const WeightSource& weights,
+                                                 const EngineOptions& options);
+
+}  // namespace farmesh::model

@@ -1,0 +1,89 @@
+// What computes: one span of decoder layers and, optionally, the head, behind a torch-free face.
+//
+// Takes batches from serve/, gives hidden states and logits back. Implemented with libtorch in
+// torch/ (libfarmesh_torch.so, opened by engine_loader.hpp); tests implement it with stand-ins.
+//
+// Threading: one thread at a time calls an engine (serve's compute thread). The engine's own
+// pool of `threads` workers runs inside the call and sleeps between calls.
+// Numerics: under Numerics::exact every output is a sum in one fixed order, so results do not
+// depend on how rows are batched, chunked or threaded (docs/architecture.md, "One order").
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include <farmesh/result.hpp>
+
+#include "base/bytes.hpp"
+#include "base/types.hpp"
+#include "model/model_config.hpp"
+#include "model/weight_source.hpp"
+
+namespace farmesh::model {
+
+enum class Numerics : std::uint8_t {
+  exact,  // our kernels, one order of summation
+  fast,   // libtorch's own products; order not promised
+};
+
+struct EngineOptions {
+  Span blocks;        // layers to hold, half-open; empty for a head alone
+  bool head = false;  // embedding, final norm and LM head
+  Precision precision = Precision::bf16;
+  Numerics numerics = Numerics::exact;
+  int threads = 0;    // 0: one per available core
+  /// Called while weights load with (bytes done, bytes in all); may be empty.
+  std::function<void(std::uint64_t, std::uint64_t)> on_progress;
+};
+
+struct EngineInfo {
+  Span blocks;
+  bool head = false;
+  DType residual = DType::bf16;
+  std::uint32_t hidden_size = 0;
+  std::uint32_t vocab_size = 0;
+  std::uint32_t page_tokens = 16;    // positions in one KV page
+  std::uint64_t page_bytes = 0;      // one page over all held layers
+  std::uint64_t weight_bytes = 0;    // resident weights
+  std::string numerics_class;        // such as "bf16/exact-1/fma"
+};
+
+/// One session's consecutive rows in a batch.
+struct SequenceRows {
+  std::span<const std::uint32_t> pages;  // pages[i] holds positions [i*page_tokens, (i+1)*page_tokens)
+  std::uint32_t position = 0;            // of the first row; the cache holds everything before it
+  std::uint32_t rows = 0;
+  ByteView input;                        // [rows, hidden] in the residual dtype
+  MutableByteView output;                // the same shape; must not overlap input
+};
+
+class StageEngine {
+ public:
+  virtual ~StageEngine() = default;
+
+  virtual const EngineInfo& info() const noexcept = 0;
+
+  /// Allocates the KV cache: `count` pages, numbered from 0. Called once, before forward().
+  /// Fails with out_of_memory and leaves nothing allocated.
+  virtual Result<void> reserve_pages(std::uint32_t count) = 0;
+
+  /// Runs layers `blocks` (inside info().blocks) over all sequences in one pass, writing K and V
+  /// of every row into its pages. Sequences are distinct sessions. Fails with compute_failed;
+  /// the pages of these rows are then undefined, everything earlier is untouched.
+  virtual Result<void> forward(Span blocks, std::span<const SequenceRows> batch) = 0;
+
+  /// Copies one page, all layers: for a session that diverges inside a shared page.
+  virtual Result<void> copy_page(std::uint32_t from, std::uint32_t to) = 0;
+
+  /// hidden[i] = embedding[ids[i]]; [ids.size(), hidden] in the residual dtype.
+  /// Fails with bad_payload when an id is outside the vocabulary.
+  virtual Result<void> embed(std::span<const TokenId> ids, MutableByteView hidden) = 0;
+
+  /// logits = lm_head(norm(hidden)); hidden [rows, hidden] residual dtype, logits [rows, vocab] f32.
+  virtual Result<void> logits(ByteView hidden, std::uint32_t rows, std::span<float> logits) = 0;
+};
+
+}  // namespace farmesh::model
