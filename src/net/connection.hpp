@@ -1,0 +1,92 @@
+// A link that has said hello: requests with answers, pushes, keep-alive, round-trip time.
+//
+// Takes frames from a Link, gives them to serve/ or driver/ through one handler. Both sides of
+// a connection are equal; only the first hello is the dialling side's.
+// Threading: confined to the transport's executor. No mutex.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <farmesh/result.hpp>
+
+#include "net/link.hpp"
+#include "net/task.hpp"
+#include "wire/messages.hpp"
+
+namespace farmesh::net {
+
+struct ConnectionOptions {
+  std::chrono::milliseconds hello_timeout{5'000};
+  std::chrono::milliseconds ping_interval{10'000};  // sent only when nothing else arrived
+  std::chrono::milliseconds ping_timeout{10'000};   // unanswered: the connection is lost
+  std::uint32_t max_pending_calls = 4'096;
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  /// Gets every frame that is not an answer to call(), hello or ping. A handler that finds the
+  /// frame wrong calls fail(). Runs on the executor.
+  using FrameHandler = std::function<void(const std::shared_ptr<Connection>&, wire::Frame)>;
+  using CloseHandler = std::function<void(const std::shared_ptr<Connection>&, const Error&)>;
+  /// What this side says of itself, asked for at each hello and each pong.
+  struct Identity {
+    std::function<wire::Hello()> hello;
+    std::function<wire::Pong()> load;  // may be empty
+  };
+
+  /// Dials, says hello, checks versions. Fails as Transport::dial() does, or with
+  /// version_unsupported or timeout.
+  static Task<Result<std::shared_ptr<Connection>>> connect(
+      Transport& transport, std::string address, Identity identity, FrameHandler on_frame,
+      CloseHandler on_close, TimePoint deadline, ConnectionOptions options = {});
+  /// The dialling side over a link that already exists (an in-process pipe).
+  static Task<Result<std::shared_ptr<Connection>>> connect_over(
+      std::shared_ptr<Link> link, Clock& clock, Identity identity, FrameHandler on_frame,
+      CloseHandler on_close, TimePoint deadline, ConnectionOptions options = {});
+  /// The accepting side: waits for the remote's hello; `on_ready` follows it.
+  static void accept(std::shared_ptr<Link> link, Clock& clock, Identity identity,
+                     FrameHandler on_frame, CloseHandler on_close,
+                     std::function<void(const std::shared_ptr<Connection>&)> on_ready,
+                     ConnectionOptions options = {});
+  ~Connection();
+
+  /// Sends a request and waits for the answer with its stream. An error frame becomes its
+  /// Error. Fails with timeout, connection_lost, busy.
+  Task<Result<wire::Frame>> call(wire::Verb verb, wire::HeaderBytes header, Payload payload,
+                                 TimePoint deadline);
+
+  /// Sends without waiting. `stream` 0 unless several frames answer it (generate).
+  Result<void> push(wire::Frame frame);
+  /// Answers `request`. Nothing is sent when its stream is 0.
+  Result<void> reply(const wire::Frame& request, wire::Verb verb, wire::HeaderBytes header,
+                     Payload payload = {});
+  Result<void> reply_error(const wire::Frame& request, const Error& error);
+
+  /// A stream number no other request of this side uses, for exchanges with many answers.
+  std::uint32_t new_stream() noexcept;
+
+  /// The remote broke the protocol: tells it why with an error frame, then closes.
+  void fail(Error error);
+  /// Idempotent; pending calls end with closed.
+  void close();
+
+  bool is_open() const noexcept;
+  const wire::Hello& remote() const noexcept;
+  const std::string& address() const noexcept;  // dialled, or the link's remote address
+  std::uint8_t version() const noexcept;
+  Duration round_trip() const noexcept;  // EWMA of pings and hello; zero before the first
+  std::size_t pending_calls() const noexcept;
+  std::size_t queued_bytes() const noexcept;
+  Clock& clock() noexcept;
+
+ private:
+  struct Impl;
+  explicit Connection(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace farmesh::net

@@ -1,0 +1,58 @@
+// Links inside one process: a plain pipe for a local stage, and a simulated network of named
+// hosts with delay, seeded jitter, partitions and death.
+//
+// The same Peer, Driver and Connection code runs over it as over TCP; with SimClock a whole
+// swarm runs deterministically on one thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "net/link.hpp"
+
+namespace farmesh::net {
+
+/// Two ends of one in-process link: what one sends, the other gets, without copies or delay.
+std::pair<std::shared_ptr<Link>, std::shared_ptr<Link>> make_pipe(Clock& clock, std::string name_a,
+                                                                  std::string name_b,
+                                                                  LinkLimits limits = {});
+
+struct SimConditions {
+  Duration latency{};           // one way, every link
+  Duration jitter{};            // uniform in [0, jitter], order kept
+  double bytes_per_second = 0;  // per link and direction; 0: no limit
+};
+
+class SimNetwork {
+ public:
+  SimNetwork(Clock& clock, SimConditions conditions, std::uint64_t seed);
+  ~SimNetwork();
+
+  /// A transport whose links come from `host` ("a", "peer-3"). Listens as "host:port".
+  std::unique_ptr<Transport> host(const std::string& host);
+
+  /// SIGKILL: links of the host end at once for itself; remotes see connection_lost one latency
+  /// later. Dialling it is refused until revive().
+  void kill(const std::string& host);
+  void revive(const std::string& host);
+  /// Nothing passes between a and b, silently: no close, no refusal.
+  void partition(const std::string& a, const std::string& b, bool on);
+  /// Latency of one pair of hosts, both ways.
+  void set_latency(const std::string& a, const std::string& b, Duration latency);
+
+  /// Called for each frame as it is sent, before delivery: (from host, to host, frame). For
+  /// tests that act at an exact step.
+  void on_frame(std::function<void(const std::string&, const std::string&, const wire::Frame&)> fn);
+
+  std::uint64_t delivered_frames() const noexcept;
+  std::uint64_t delivered_bytes() const noexcept;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace farmesh::net
