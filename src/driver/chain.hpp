@@ -1,0 +1,90 @@
+// One session's chain of stages: opens it, runs steps through it, and rebuilds what is lost.
+//
+// Takes hidden states from generator.hpp, sends them to the first peer; the last peer's answer
+// comes back here. A peer's death, silence or refusal is repaired inside step(): the caller only
+// sees that it took longer. The chain holds no activations; what a rebuild needs comes from the
+// peer before the hole or, when that is gone as well, from `inputs` again.
+// Threading: confined to the peer set's executor.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <farmesh/result.hpp>
+
+#include "base/bytes.hpp"
+#include "base/types.hpp"
+#include "driver/peer_set.hpp"
+#include "net/task.hpp"
+#include "route/planner.hpp"
+#include "wire/messages.hpp"
+
+namespace farmesh::driver {
+
+struct ChainOptions {
+  SessionId session;
+  std::uint32_t num_layers = 0;
+  std::uint32_t hidden_size = 0;
+  DType residual = DType::bf16;
+  std::uint32_t max_positions = 0;
+  std::vector<PageName> page_names;
+  std::uint32_t max_chunk_rows = 256;                // prefill is cut into steps of at most this
+  std::uint32_t window_chunks = 4;                   // prefill steps in flight at once
+  std::chrono::milliseconds first_patience{30'000};  // for a step before any was measured
+  std::chrono::milliseconds min_patience{2'000};     // measured patience is never below
+  double patience_factor = 8.0;                      // times the slowest recent step of that size
+  int max_recoveries_per_step = 16;
+};
+
+struct HopReport {
+  std::string address;
+  Span span;
+  wire::HopTime time;   // of the last step
+  double total_ms = 0;  // queue and compute over all steps
+};
+
+struct ChainEvent {
+  enum class Kind { opened, lost, replaced, replayed } kind;
+  std::string address;
+  Span span;
+  std::uint32_t positions = 0;  // replayed
+};
+
+class Chain {
+ public:
+  /// Gives the first stage's inputs [count, hidden] for positions [from, from + count): the
+  /// embeddings of the session's tokens.
+  using Inputs = std::function<net::Task<Result<Payload>>(std::uint32_t from, std::uint32_t count)>;
+
+  Chain(PeerSet& peers, Inputs inputs, ChainOptions options,
+        std::function<void(const ChainEvent&)> on_event = {});
+  ~Chain();  // closes the session on every peer, without waiting
+
+  /// Plans a route and opens the session on it. Returns the positions every stage already
+  /// holds by page name: generation may start there. Fails with no_route, no_cache_space, busy …
+  net::Task<Result<std::uint32_t>> open();
+
+  /// Runs positions [from, from + count) and returns the last row, [1, hidden] (or all rows).
+  /// Long runs are cut into chunks that follow each other through the stages. Recovers from
+  /// lost peers; fails when no peer is left for some layer, or with cancelled.
+  net::Task<Result<Payload>> step(std::uint32_t from, std::uint32_t count, wire::Want want);
+
+  /// Forgets positions from `position` on, everywhere.
+  net::Task<Result<void>> truncate(std::uint32_t position);
+
+  /// Frees the session's pages on every peer at once; a step in progress ends with cancelled.
+  void close();
+
+  std::vector<HopReport> hops() const;
+  std::uint32_t positions() const noexcept;  // computed by every stage
+  std::uint32_t recoveries() const noexcept;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace farmesh::driver

@@ -1,0 +1,80 @@
+// The peers a driver knows: one connection to each, what they serve, who failed lately.
+//
+// Shared by all sessions of a process. Frames about a session go to the chain registered for it.
+// Threading: confined to the transport's executor.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <farmesh/result.hpp>
+
+#include "net/connection.hpp"
+#include "net/link.hpp"
+#include "route/planner.hpp"
+#include "wire/messages.hpp"
+
+namespace farmesh::driver {
+
+struct PeerSetOptions {
+  wire::Hello hello;           // what this side says of itself
+  ModelHash model_hash;        // peers with another hash are refused by name
+  std::string numerics_class;  // peers of another class are refused; empty: the first one's
+  std::chrono::milliseconds dial_timeout{5'000};
+  std::chrono::milliseconds ban{2'000};  // doubles with each failure in a row
+  std::chrono::milliseconds max_ban{60'000};
+  net::ConnectionOptions connection;
+};
+
+/// Frames and link losses that concern one session.
+class SessionHandler {
+ public:
+  virtual ~SessionHandler() = default;
+  virtual void on_frame(const std::string& address, wire::Frame frame) = 0;
+  virtual void on_peer_lost(const std::string& address, const Error& error) = 0;
+};
+
+class PeerSet {
+ public:
+  PeerSet(net::Transport& transport, PeerSetOptions options);
+  ~PeerSet();
+  PeerSet(const PeerSet&) = delete;
+  PeerSet& operator=(const PeerSet&) = delete;
+
+  void add(const std::string& address);
+  /// A stage in this process, reached through a pipe; `name` takes the place of an address.
+  net::Task<Result<void>> add_local(std::string name, std::shared_ptr<net::Link> link);
+
+  /// Dials, in parallel, every peer that is neither connected nor banned. Returns what each
+  /// failure was (address, error); success of the whole is for plan() to judge.
+  net::Task<std::vector<std::pair<std::string, Error>>> connect_all(TimePoint deadline);
+
+  /// The open connection, or a fresh one.
+  net::Task<Result<std::shared_ptr<net::Connection>>> connection(std::string address,
+                                                                 TimePoint deadline);
+
+  std::vector<route::PeerView> view() const;
+  /// Peers connected now that offer a head, best first.
+  std::vector<std::string> heads() const;
+  /// The service of any connected peer: layer count, hidden size, vocabulary.
+  std::optional<wire::Service> service() const;
+
+  void report_failure(const std::string& address, const Error& error);
+  void report_success(const std::string& address, Span span, Duration hop_time, std::uint32_t rows);
+
+  void register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler);
+  void unregister_session(const SessionId& session);
+
+  net::Transport& transport() noexcept;
+  net::Clock& clock() noexcept;
+  const PeerSetOptions& options() const noexcept;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace farmesh::driver

@@ -1,0 +1,88 @@
+// One engine, one scheduler: takes steps from peer.hpp, batches them, gives results back.
+//
+// Threading: confined to the network thread; forward passes run on `compute`. The worker must
+// outlive what it was given to; its destructor lets the pass at hand finish and drops callbacks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <farmesh/result.hpp>
+
+#include "base/bytes.hpp"
+#include "base/types.hpp"
+#include "model/stage_engine.hpp"
+#include "net/clock.hpp"
+#include "serve/compute.hpp"
+#include "wire/head.hpp"
+#include "wire/messages.hpp"
+
+namespace farmesh::serve {
+
+struct WorkerLimits {
+  std::uint64_t cache_bytes = 0;        // KV memory; 0: as many pages as `cache_tokens` needs
+  std::uint32_t cache_tokens = 16'384;  // over all sessions
+  std::uint32_t max_sessions = 256;
+  std::uint32_t max_batch_rows = 256;      // rows of one forward pass
+  std::uint32_t max_step_rows = 1'024;     // rows of one step; larger ones are refused
+  std::uint32_t window_steps = 16;         // queued steps of one session, then busy
+  std::uint32_t max_queued_rows = 65'536;  // of all sessions, then busy
+  std::chrono::minutes idle_timeout{60};   // a session untouched this long is closed
+};
+
+struct StepWork {
+  SessionId session;
+  std::uint32_t epoch = 0;
+  std::uint32_t position = 0;
+  std::uint32_t count = 0;
+  Payload input;                          // [count, hidden]
+  TimePoint deadline = TimePoint::max();  // not begun by then: deadline_passed
+};
+
+struct StepOutput {
+  Payload rows;  // [count, hidden]
+  wire::HopTime time;
+};
+
+class Worker final : public wire::Head {
+ public:
+  /// Reserves the engine's pages. Fails with out_of_memory.
+  static Result<std::unique_ptr<Worker>> create(std::unique_ptr<model::StageEngine> engine,
+                                                std::unique_ptr<Compute> compute, net::Clock& clock,
+                                                const WorkerLimits& limits);
+  ~Worker() override;
+
+  /// Admits a session, or raises an open one to a newer epoch. `scope` separates page names of
+  /// different drivers. Fails with span_unavailable, no_cache_space, too_many_sessions,
+  /// stale_epoch, invalid_argument.
+  Result<wire::OpenReply> open(const wire::Open& open, const wire::NodeId& scope);
+
+  /// Queues a step. `done` runs once, later, on the network thread, in order of position within
+  /// a session; not after close() of the session. Fails at once (and through no callback) with
+  /// session_unknown, stale_epoch, position_gap, bad_shape, busy.
+  /// A step of a newer epoch below the cached positions truncates the cache to its position.
+  Result<void> step(StepWork work, std::function<void(Result<StepOutput>)> done);
+
+  Result<void> truncate(const wire::Truncate& truncate);
+  /// Frees the session's pages at once; queued steps vanish, a running one is discarded.
+  void close(const SessionId& session);
+
+  /// Positions in cache or queued; nothing for an unknown session.
+  std::optional<std::uint32_t> positions(const SessionId& session) const;
+
+  void embed(std::vector<TokenId> ids, std::function<void(Result<Payload>)> done) override;
+  void logits(Payload hidden, std::uint32_t rows,
+              std::function<void(Result<std::vector<float>>)> done) override;
+
+  const model::EngineInfo& info() const noexcept;
+  wire::Pong load() const noexcept;
+
+ private:
+  struct Impl;
+  explicit Worker(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace farmesh::serve
