@@ -8,32 +8,34 @@
 #include <cstdint>
 #include <string_view>
 
+#include <farmesh/export.hpp>
+
 namespace farmesh {
 
 enum class Errc : std::uint16_t {
   ok = 0,
 
   // Transport: another peer may well succeed.
-  connection_refused = 1,   // nobody listens at the address
-  connection_lost = 2,      // the link ended while something was pending on it
-  timeout = 3,              // no answer before the deadline
-  address_invalid = 4,      // the address text cannot be parsed or resolved
-  next_hop_lost = 5,        // a peer could not push to the peer after it
-  closed = 6,               // this side closed the link or session
-  io_error = 7,             // the operating system refused a socket or file operation
+  connection_refused = 1,  // nobody listens at the address
+  connection_lost = 2,     // the link ended while something was pending on it
+  timeout = 3,             // no answer before the deadline
+  address_invalid = 4,     // the address text cannot be parsed or resolved
+  next_hop_lost = 5,       // a peer could not push to the peer after it
+  closed = 6,              // this side closed the link or session
+  io_error = 7,            // the operating system refused a socket or file operation
 
   // Protocol: the remote speaks wrongly; its connection is closed.
-  bad_magic = 100,          // the bytes are not a FarMesh frame
+  bad_magic = 100,            // the bytes are not a FarMesh frame
   version_unsupported = 101,  // no common protocol version
-  frame_too_large = 102,    // header or payload above the stated maximum
-  bad_header = 103,         // the frame header does not verify against its schema
-  bad_verb = 104,           // verb unknown to this version
-  bad_stream = 105,         // stream id not open on this connection
-  bad_shape = 106,          // payload size, dtype or row count contradict the header
-  bad_payload = 107,        // payload holds a value that cannot be (NaN, infinity, id >= vocabulary)
-  unexpected_verb = 108,    // a legal verb at an illegal moment, such as a step before hello
-  remote_unknown = 109,     // the remote sent an error number this version does not know
-  weights_mismatch = 110,   // the peer serves other weights under the same name
+  frame_too_large = 102,      // header or payload above the stated maximum
+  bad_header = 103,           // the frame header does not verify against its schema
+  bad_verb = 104,             // verb unknown to this version
+  bad_stream = 105,           // stream id not open on this connection
+  bad_shape = 106,            // payload size, dtype or row count contradict the header
+  bad_payload = 107,       // payload holds a value that cannot be (NaN, infinity, id >= vocabulary)
+  unexpected_verb = 108,   // a legal verb at an illegal moment, such as a step before hello
+  remote_unknown = 109,    // the remote sent an error number this version does not know
+  weights_mismatch = 110,  // the peer serves other weights under the same name
   numerics_mismatch = 111,  // the peer computes in another numerics class
   stale_epoch = 112,        // the step belongs to a route that was replaced
   position_gap = 113,       // the step does not continue the session's cache
@@ -47,35 +49,36 @@ enum class Errc : std::uint16_t {
   out_of_memory = 205,      // an allocation that was sized beforehand failed
 
   // Model and text: another peer will not help.
-  model_not_found = 300,    // no such folder or file
-  model_malformed = 301,    // a file of the model is damaged or lies about itself
-  model_unsupported = 302,  // well-formed, but needs something FarMesh lacks
-  config_mismatch = 303,    // config.json contradicts the tensors
-  tokenizer_malformed = 304,  // a tokenizer file is damaged or has holes
+  model_not_found = 300,       // no such folder or file
+  model_malformed = 301,       // a file of the model is damaged or lies about itself
+  model_unsupported = 302,     // well-formed, but needs something FarMesh lacks
+  config_mismatch = 303,       // config.json contradicts the tensors
+  tokenizer_malformed = 304,   // a tokenizer file is damaged or has holes
   template_unsupported = 305,  // the chat template uses an unknown construct
-  context_exceeded = 306,   // prompt plus generated tokens exceed the model's context
-  span_unavailable = 307,   // this peer does not hold the asked layers
-  no_route = 308,           // the known peers do not cover every layer
-  compute_failed = 309,     // libtorch or a kernel raised an error
-  engine_unavailable = 310,  // libfarmesh_torch cannot be loaded, or conflicts with another libtorch
-  session_unknown = 311,    // no such session on this peer (closed, or evicted when idle)
-  head_unavailable = 312,   // no local head and no peer offers one
+  context_exceeded = 306,      // prompt plus generated tokens exceed the model's context
+  span_unavailable = 307,      // this peer does not hold the asked layers
+  no_route = 308,              // the known peers do not cover every layer
+  compute_failed = 309,        // libtorch or a kernel raised an error
+  engine_unavailable =
+      310,                 // libfarmesh_torch cannot be loaded, or conflicts with another libtorch
+  session_unknown = 311,   // no such session on this peer (closed, or evicted when idle)
+  head_unavailable = 312,  // no local head and no peer offers one
 
   // Use: the caller asked for something impossible.
-  invalid_argument = 500,   // a value outside its documented range
-  cancelled = 501,          // the caller cancelled
-  config_invalid = 502,     // a setting, flag or file cannot be used
-  unsupported = 503,        // asked of a build or platform that lacks it
+  invalid_argument = 500,  // a value outside its documented range
+  cancelled = 501,         // the caller cancelled
+  config_invalid = 502,    // a setting, flag or file cannot be used
+  unsupported = 503,       // asked of a build or platform that lacks it
 };
 
 /// The stable lower-case name, such as "no_route"; "unknown" for a number not listed above.
-std::string_view name(Errc code) noexcept;
+FARMESH_API std::string_view name(Errc code) noexcept;
 
 /// True when asking another peer can help: transport and capacity failures, and a peer that
 /// speaks wrongly. False when every peer would answer the same.
-bool should_reroute(Errc code) noexcept;
+FARMESH_API bool should_reroute(Errc code) noexcept;
 
 /// The Errc with this number, or `remote_unknown` when no such number exists.
-Errc errc_from_number(std::uint16_t number) noexcept;
+FARMESH_API Errc errc_from_number(std::uint16_t number) noexcept;
 
 }  // namespace farmesh

@@ -1,0 +1,44 @@
+# Installs the build into a fresh prefix, then configures, builds and runs examples/outside
+# against it, once through CMake's package and once through pkg-config.
+set(work ${build}/install-test)
+set(prefix ${work}/prefix)
+file(REMOVE_RECURSE ${work})
+
+# must(COMMAND…): runs it, stops the test when it fails, leaves its output in `output`
+macro(must)
+  execute_process(COMMAND ${ARGN} OUTPUT_VARIABLE output ERROR_VARIABLE errors RESULT_VARIABLE failed)
+  if(failed)
+    message(FATAL_ERROR "failed: ${ARGN}\n${output}${errors}")
+  endif()
+endmacro()
+
+macro(expect_answer)
+  if(NOT output MATCHES "^308 no_route: ")
+    message(FATAL_ERROR "unexpected answer: ${output}")
+  endif()
+endmacro()
+
+must(${CMAKE_COMMAND} --install ${build} --prefix ${prefix})
+
+must(${CMAKE_COMMAND} -S ${source} -B ${work}/outside -G Ninja
+  -D CMAKE_PREFIX_PATH=${prefix} -D CMAKE_CXX_COMPILER=${compiler})
+must(${CMAKE_COMMAND} --build ${work}/outside)
+must(${work}/outside/outside 308)
+expect_answer()
+
+file(GLOB_RECURSE pc ${prefix}/*/farmesh.pc)
+cmake_path(GET pc PARENT_PATH pc_dir)
+must(${CMAKE_COMMAND} -E env PKG_CONFIG_PATH=${pc_dir} pkg-config --cflags --libs farmesh)
+separate_arguments(flags UNIX_COMMAND "${output}")
+must(${compiler} ${source}/main.cpp ${flags} -o ${work}/by_pkg_config)
+cmake_path(GET pc_dir PARENT_PATH lib_dir)
+must(${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${lib_dir} ${work}/by_pkg_config 308)
+expect_answer()
+
+must(${nm} -DC --defined-only ${lib_dir}/libfarmesh.so)
+string(STRIP "${output}" exported)
+string(REPLACE "\n" ";" exported "${exported}")
+list(FILTER exported EXCLUDE REGEX "farmesh::")
+if(exported)
+  message(FATAL_ERROR "libfarmesh.so exports what is not its own: ${exported}")
+endif()
