@@ -1,4 +1,4 @@
-// The small words every room shares: token ids, layer spans, dtypes, time.
+// The small words every room shares: those of the public header, dtypes, ids, time.
 #pragma once
 
 #include <array>
@@ -9,24 +9,12 @@
 #include <optional>
 #include <string_view>
 
+#include <farmesh/types.hpp>
+
 namespace farmesh {
 
-using TokenId = std::uint32_t;
 using TimePoint = std::chrono::steady_clock::time_point;  // monotonic; virtual in simulations
 using Duration = std::chrono::steady_clock::duration;
-
-/// A run of decoder layers, half-open: {0, 11} is layers 0 to 10.
-struct Span {
-  std::uint32_t begin = 0;
-  std::uint32_t end = 0;
-
-  constexpr std::uint32_t size() const noexcept { return end > begin ? end - begin : 0; }
-  constexpr bool empty() const noexcept { return end <= begin; }
-  constexpr bool contains(Span other) const noexcept {
-    return other.empty() || (begin <= other.begin && other.end <= end);
-  }
-  friend constexpr auto operator<=>(const Span&, const Span&) = default;
-};
 
 /// Element types of weights, activations and caches. Numbers are part of the wire protocol.
 enum class DType : std::uint8_t { f32 = 0, bf16 = 1, f16 = 2, i8 = 3, u32 = 4 };
@@ -49,20 +37,6 @@ constexpr std::string_view name(DType dtype) noexcept {
     case DType::f16: return "f16";
     case DType::i8: return "i8";
     case DType::u32: return "u32";
-  }
-  return "?";
-}
-
-/// What weights are held and multiplied in. int8 and int4 keep one scale per group of 32.
-enum class Precision : std::uint8_t { f32 = 0, bf16 = 1, f16 = 2, int8 = 3, int4 = 4 };
-
-constexpr std::string_view name(Precision precision) noexcept {
-  switch (precision) {
-    case Precision::f32: return "f32";
-    case Precision::bf16: return "bf16";
-    case Precision::f16: return "f16";
-    case Precision::int8: return "int8";
-    case Precision::int4: return "int4";
   }
   return "?";
 }
