@@ -66,6 +66,8 @@ struct FramePrefix {
 };
 
 std::array<std::byte, kPrefixBytes> encode_prefix(const FramePrefix& prefix) noexcept;
+/// The prefix that `frame` is written behind. Its sizes must be within the maxima.
+FramePrefix prefix_of(const Frame& frame) noexcept;
 
 /// Fails with bad_magic, version_unsupported, bad_verb, bad_header (unknown flag or reserved
 /// bits) or frame_too_large.

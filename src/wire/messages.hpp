@@ -1,7 +1,9 @@
 // The headers of all verbs as plain structs, and their codecs.
 //
-// encode() cannot fail; decode<T>() verifies the FlatBuffer, then every bound stated here, and
-// fails with bad_header. Unknown fields are skipped, so that a newer peer may add some.
+// encode() cannot fail: display text (model_id, software, detail) is cut and made printable;
+// anything else beyond its bound is refused by the receiver. decode<T>() verifies the FlatBuffer,
+// then every bound stated here, and fails with bad_header; text must be printable UTF-8. Unknown
+// fields are skipped, so that a newer peer may add some. Safe from any thread.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +25,14 @@ inline constexpr std::size_t kMaxHops = 128;             // in one route
 inline constexpr std::size_t kMaxPageNames = 2'048;      // in one open
 inline constexpr std::uint32_t kMaxPosition = 1u << 24;  // tokens of context, any model
 inline constexpr std::uint32_t kMaxStepRows = 8'192;
+inline constexpr std::uint32_t kMaxLayers = 1'024;  // in one model
+inline constexpr std::uint32_t kMaxHiddenSize = 1u << 18;
+inline constexpr std::uint32_t kMaxVocabSize = 1u << 24;
+inline constexpr std::size_t kMaxGrantBytes = 4'096;
+inline constexpr std::size_t kMaxPeers = 128;  // named in one generate
+inline constexpr std::size_t kMaxLogitBias = 1'024;
+inline constexpr std::size_t kMaxStopTokens = 1'024;
+inline constexpr std::size_t kMaxTopTokens = 20;  // alternatives told with one token
 
 using NodeId = std::array<std::uint8_t, 32>;
 
@@ -210,7 +220,8 @@ HeaderBytes encode(const ErrorMessage& message);
 HeaderBytes encode(const Generate& message);
 HeaderBytes encode(const TokenMessage& message);
 
-/// decode<Open>(frame.header) and so on, for every struct above that has an encode().
+/// decode<Open>(frame.header) and so on, for every struct above that has an encode(). `header`
+/// begins on an 8-byte boundary, as HeaderBytes does.
 template <class Message>
 Result<Message> decode(ByteView header);
 
