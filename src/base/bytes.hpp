@@ -34,6 +34,13 @@ class AlignedBuffer {
     data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
     if (!data_) throw std::bad_alloc();
   }
+  AlignedBuffer(AlignedBuffer&& other) noexcept
+      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+  AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
 
   std::byte* data() noexcept { return data_.get(); }
   const std::byte* data() const noexcept { return data_.get(); }
