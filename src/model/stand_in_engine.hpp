@@ -2,7 +2,9 @@
 //
 // It keeps the contract that matters: a row's output depends on its input, its position, the
 // layer, and on every earlier row in its KV pages, exactly and independently of batching. A
-// lost, doubled, misplaced or stale cache row therefore changes every later token.
+// lost, doubled, misplaced or stale cache row therefore changes every later token. Greedy output
+// wanders over the whole vocabulary; ids 0, 1 and 2, by custom the special ones, are never the
+// likeliest, so a test that wants a stop names an ordinary id as its stop token.
 #pragma once
 
 #include <cstdint>
