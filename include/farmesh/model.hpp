@@ -1,0 +1,99 @@
+// A model as one object, wherever its layers are: in this process, on peers, or on both.
+//
+//   auto model = farmesh::DistributedModel::open({.folder = "models/demo", .local = true});
+//   auto session = model->open_session();
+//   for (const farmesh::Token& token : session->generate("Once upon a time")) print(token.text);
+//
+// The loop that makes tokens runs where the head is (embedding, final norm, LM head, sampling):
+// in this process by default, so that no peer is ever sent text or token ids. Thread-safe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <farmesh/export.hpp>
+#include <farmesh/result.hpp>
+#include <farmesh/session.hpp>
+#include <farmesh/types.hpp>
+
+namespace farmesh {
+
+struct ModelOptions {
+  std::string folder;  // Hugging Face layout: config.json, the tokenizer's files, safetensors
+  /// "HOST:PORT" of peers that serve its layers. Their spans may overlap and repeat: the spare
+  /// ones take over when one is lost. A peer with other weights is refused by name.
+  std::vector<std::string> peers;
+  bool local = false;  // hold every layer in this process
+  /// A peer hosts the head as well. No weights are opened here, so the folder needs only
+  /// config.json and the tokenizer; which weights serve is then settled by the first head used,
+  /// and others must equal it. That peer sees the tokens.
+  bool remote_head = false;
+  std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
+  int threads = 0;                      // that compute; 0: one for each core available
+  std::string model_id;                 // for display; empty: the folder's name
+  std::uint32_t cache_tokens = 16'384;  // KV cache of `local` layers, over all sessions
+  std::chrono::milliseconds connect_timeout{5'000};
+  /// (bytes loaded, bytes in all) while weights load, on the thread that called open().
+  std::function<void(std::uint64_t, std::uint64_t)> on_loading;
+};
+
+struct PeerStatus {
+  std::string address;
+  bool connected = false;
+  Span layers;        // that it holds
+  bool head = false;  // that it offers
+  double round_trip_ms = 0;
+  std::optional<Error> refused;  // why it is not used: unreachable, weights_mismatch, …
+};
+
+struct ModelSummary {
+  std::string model_id;
+  std::string model_hash;      // 64 hexadecimal digits; empty while only peers could tell
+  std::string numerics_class;  // such as "bf16/exact-1/fma"; equal classes give equal tokens
+  std::string architecture;
+  std::uint32_t num_layers = 0;
+  std::uint32_t hidden_size = 0;
+  std::uint32_t vocab_size = 0;
+  std::uint32_t context_tokens = 0;
+  bool has_chat_template = false;
+  std::uint64_t weight_bytes = 0;  // held in this process
+  std::vector<PeerStatus> peers;   // as given in ModelOptions
+};
+
+class FARMESH_API DistributedModel {
+ public:
+  /// Loads what this process computes itself, then dials the peers. Fails with model_not_found,
+  /// model_malformed, model_unsupported, config_mismatch, tokenizer_malformed,
+  /// engine_unavailable, out_of_memory; and when some layer is covered by nobody, with what
+  /// keeps it so: weights_mismatch, numerics_mismatch, connection_refused, no_route,
+  /// head_unavailable.
+  static Result<DistributedModel> open(ModelOptions options);
+
+  DistributedModel(DistributedModel&&) noexcept;
+  DistributedModel& operator=(DistributedModel&&) noexcept;
+  ~DistributedModel();  // sessions keep what they use alive until they are gone
+
+  /// Nothing is sent before the first turn. Fails with invalid_argument.
+  Result<Session> open_session(const SessionOptions& options = {}) const;
+
+  /// `add_special`: what the model puts around a text, such as its beginning-of-text token.
+  Result<std::vector<TokenId>> encode(std::string_view text, bool add_special = true) const;
+  /// Special tokens are left out; bytes that are no UTF-8 become U+FFFD.
+  std::string decode(const std::vector<TokenId>& ids) const;
+
+  ModelSummary info() const;
+
+  struct Impl;
+
+ private:
+  explicit DistributedModel(std::shared_ptr<Impl> impl) noexcept;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace farmesh

@@ -1,0 +1,79 @@
+// A peer of the mesh: holds a run of a model's layers, and serves them to whoever drives.
+//
+// Networking and computing happen on threads of the peer's own; the calls here are thread-safe.
+// After fork() the child may only destroy the object.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <farmesh/export.hpp>
+#include <farmesh/result.hpp>
+#include <farmesh/types.hpp>
+
+namespace farmesh {
+
+struct PeerOptions {
+  std::string folder;  // Hugging Face layout; only the tensors of `layers` are read
+  Span layers;         // half-open; empty for a head alone
+  /// Also hosts the head and runs the generation loop for clients without one: such clients'
+  /// tokens are seen here.
+  bool head = false;
+  std::vector<std::string> peers;       // that the generation loop may use, "HOST:PORT"
+  std::string listen = "127.0.0.1:0";   // port 0: one that is free
+  std::string advertise;                // where others dial it; empty: the listening address
+  std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
+  int threads = 0;                      // that compute; 0: one for each core available
+  std::string model_id;                 // for display; empty: the folder's name
+  std::uint32_t cache_tokens = 16'384;  // KV cache over all sessions
+  /// (bytes loaded, bytes in all) while weights load, on the thread that called start().
+  std::function<void(std::uint64_t, std::uint64_t)> on_loading;
+};
+
+struct PeerStats {
+  std::uint64_t steps = 0;  // runs of rows through the layers
+  std::uint64_t rows = 0;   // one a token and step
+  std::uint64_t forwarded_bytes = 0;
+  std::uint32_t sessions = 0;
+  std::uint32_t connections = 0;
+  std::uint64_t weight_bytes = 0;
+};
+
+class FARMESH_API Peer {
+ public:
+  /// Loads the layers and begins to listen. Fails with model_not_found, model_malformed,
+  /// model_unsupported, config_mismatch, invalid_argument (layers outside the model, or nothing
+  /// to serve), engine_unavailable, out_of_memory, address_invalid, io_error.
+  static Result<Peer> start(PeerOptions options);
+
+  Peer(Peer&&) noexcept;
+  Peer& operator=(Peer&&) noexcept;
+  ~Peer();  // as stop() with no time to drain
+
+  /// "HOST:PORT", with the port that was chosen.
+  const std::string& address() const noexcept;
+  std::uint32_t num_layers() const noexcept;  // of the whole model
+  const std::string& numerics_class() const noexcept;
+  const std::string& model_hash() const noexcept;  // 64 hexadecimal digits
+
+  /// Returns once stop() has ended, in whichever thread.
+  void wait();
+
+  /// Takes no new sessions, lets the open ones end for at most `drain`, then closes. Idempotent.
+  void stop(std::chrono::milliseconds drain = std::chrono::milliseconds(0));
+
+  PeerStats stats() const;
+
+  struct Impl;
+
+ private:
+  explicit Peer(std::unique_ptr<Impl> impl) noexcept;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace farmesh
