@@ -42,8 +42,9 @@ set_property(GLOBAL PROPERTY JOB_POOLS torch=1)
 
 # farmesh_room(NAME SOURCES a.cpp … [DEPENDS room …] [PUBLIC lib …] [PRIVATE lib …])
 #
-# The room's headers form a header set: the target all_verify_interface_header_sets compiles
-# each of them alone.
+# A room is named after its folder, becomes part of libfarmesh.so, and its headers form a header
+# set: the target all_verify_interface_header_sets compiles each of them alone. Under another name
+# it is a library beside the room, such as a stand-in for tests.
 function(farmesh_room name)
   cmake_parse_arguments(ROOM "" "" "SOURCES;DEPENDS;PUBLIC;PRIVATE" ${ARGN})
   add_library(farmesh_${name} STATIC ${ROOM_SOURCES})
@@ -52,6 +53,10 @@ function(farmesh_room name)
   target_link_libraries(farmesh_${name}
     PUBLIC farmesh_options ${ROOM_DEPENDS} ${ROOM_PUBLIC}
     PRIVATE ${ROOM_PRIVATE})
+  cmake_path(GET CMAKE_CURRENT_SOURCE_DIR FILENAME folder)
+  if(NOT folder STREQUAL name)
+    return()
+  endif()
   file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.hpp)
   target_sources(farmesh_${name} PUBLIC
     FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src FILES ${headers})

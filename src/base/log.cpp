@@ -16,7 +16,8 @@ LogLevel level_from_environment() noexcept {
   const char* text = std::getenv("LOG_LEVEL");
   if (text == nullptr) return LogLevel::info;
   std::string level;
-  for (const char* c = text; *c != 0; ++c) level += static_cast<char>(*c | 0x20);  // ASCII lower case
+  for (const char* c = text; *c != 0; ++c)
+    level += static_cast<char>(*c | 0x20);  // ASCII lower case
   if (level == "debug") return LogLevel::debug;
   if (level == "warning" || level == "warn") return LogLevel::warning;
   if (level == "error") return LogLevel::error;

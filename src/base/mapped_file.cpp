@@ -1,14 +1,14 @@
 #include "base/mapped_file.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace farmesh {
 namespace {
@@ -79,8 +79,8 @@ Result<std::string> read_text_file(const std::filesystem::path& path, std::size_
   const Result<std::size_t> size = open_regular(path, file);
   if (!size) return size.error();
   if (*size > max_bytes) {
-    return {Errc::model_malformed, path.filename().string() + ": larger than " +
-                                       std::to_string(max_bytes) + " bytes"};
+    return {Errc::model_malformed,
+            path.filename().string() + ": larger than " + std::to_string(max_bytes) + " bytes"};
   }
   std::string text(*size, '\0');
   std::size_t done = 0;

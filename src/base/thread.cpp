@@ -1,10 +1,10 @@
 #include "base/thread.hpp"
 
-#include <pthread.h>
-#include <sched.h>
-
 #include <string>
 #include <utility>
+
+#include <pthread.h>
+#include <sched.h>
 
 namespace farmesh {
 
