@@ -2,6 +2,9 @@
 //
 // Every wait in net/, serve/, driver/ and client/ goes through a Clock, so that a test can run
 // an hour of failures in a second, the same way every time.
+// A clock ends before its io_context and after everything that uses it; it owns the coroutines
+// that wait on it, so nothing that is destroyed later may call it: destructors of this room
+// leave their timers to expire.
 // Threading: all calls on the executor's one thread.
 #pragma once
 
@@ -30,6 +33,11 @@ class Clock {
   virtual void cancel(TimerId id) = 0;
   virtual Executor executor() = 0;
 
+  /// Between hold() and release(), work of this simulation runs on another thread and will post
+  /// its result: virtual time stands still and run_until() sleeps for it. Real time does not care.
+  virtual void hold() {}
+  virtual void release() {}
+
   Task<void> sleep_until(TimePoint when);
 };
 
@@ -41,10 +49,13 @@ std::unique_ptr<Clock> make_real_clock(asio::io_context& context);
 class SimClock final : public Clock {
  public:
   explicit SimClock(asio::io_context& context);
+  ~SimClock() override;
   TimePoint now() const override;
   TimerId call_at(TimePoint when, std::function<void()> fn) override;
   void cancel(TimerId id) override;
   Executor executor() override;
+  void hold() override;
+  void release() override;
 
   /// Runs until `done()` is true (checked between handlers), nothing is left to do, or virtual
   /// `deadline` passes. True when done().
@@ -54,6 +65,7 @@ class SimClock final : public Clock {
   asio::io_context& context_;
   TimePoint now_{};
   TimerId next_id_ = 1;
+  int held_ = 0;
   std::map<std::pair<TimePoint, TimerId>, std::function<void()>> timers_;
   std::map<TimerId, TimePoint> due_;
 };

@@ -2,9 +2,12 @@
 //
 // Takes frames from a Link, gives them to serve/ or driver/ through one handler. Both sides of
 // a connection are equal; only the first hello is the dialling side's.
+// A connection lives as long as someone holds it; dropping the last reference closes it without
+// a callback. Handlers may drop it, or close it, from inside a callback.
 // Threading: confined to the transport's executor. No mutex.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,6 +22,9 @@
 
 namespace farmesh::net {
 
+/// Largest payload taken from a remote that has not said hello.
+inline constexpr std::uint32_t kMaxPayloadBeforeHello = 64u << 10;
+
 struct ConnectionOptions {
   std::chrono::milliseconds hello_timeout{5'000};
   std::chrono::milliseconds ping_interval{10'000};  // sent only when nothing else arrived
@@ -28,9 +34,12 @@ struct ConnectionOptions {
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  /// Gets every frame that is not an answer to call(), hello or ping. A handler that finds the
-  /// frame wrong calls fail(). Runs on the executor.
+  /// Gets every frame that is not an answer to call(), hello or ping: requests, answers on a
+  /// stream of new_stream(), step replies (stream 0) and errors about a session (stream 0).
+  /// A handler that finds the frame wrong calls fail(). Runs on the executor.
   using FrameHandler = std::function<void(const std::shared_ptr<Connection>&, wire::Frame)>;
+  /// Called once after a connection that was open has ended, also by close() or fail() of this
+  /// side; never inline. A connection that failed before its hello was answered has no call.
   using CloseHandler = std::function<void(const std::shared_ptr<Connection>&, const Error&)>;
   /// What this side says of itself, asked for at each hello and each pong.
   struct Identity {
@@ -47,7 +56,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   static Task<Result<std::shared_ptr<Connection>>> connect_over(
       std::shared_ptr<Link> link, Clock& clock, Identity identity, FrameHandler on_frame,
       CloseHandler on_close, TimePoint deadline, ConnectionOptions options = {});
-  /// The accepting side: waits for the remote's hello; `on_ready` follows it.
+  /// The accepting side: waits for the remote's hello, answers it, then calls `on_ready`, which
+  /// must keep the connection. Before that the connection holds itself, until hello_timeout.
   static void accept(std::shared_ptr<Link> link, Clock& clock, Identity identity,
                      FrameHandler on_frame, CloseHandler on_close,
                      std::function<void(const std::shared_ptr<Connection>&)> on_ready,
@@ -55,7 +65,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ~Connection();
 
   /// Sends a request and waits for the answer with its stream. An error frame becomes its
-  /// Error. Fails with timeout, connection_lost, busy.
+  /// Error. Fails with timeout, connection_lost, closed, busy (too many pending, or the link's
+  /// queue is full). An answer that comes after the deadline is dropped.
   Task<Result<wire::Frame>> call(wire::Verb verb, wire::HeaderBytes header, Payload payload,
                                  TimePoint deadline);
 
@@ -66,7 +77,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
                      Payload payload = {});
   Result<void> reply_error(const wire::Frame& request, const Error& error);
 
-  /// A stream number no other request of this side uses, for exchanges with many answers.
+  /// A stream number no other request of this side uses, for exchanges with many answers. They
+  /// go to the frame handler, which also decides which of them is the last.
   std::uint32_t new_stream() noexcept;
 
   /// The remote broke the protocol: tells it why with an error frame, then closes.
@@ -76,7 +88,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   bool is_open() const noexcept;
   const wire::Hello& remote() const noexcept;
-  const std::string& address() const noexcept;  // dialled, or the link's remote address
+  const wire::Pong& remote_load() const noexcept;  // as last told; zero before the first pong
+  const std::string& address() const noexcept;     // dialled, or the link's remote address
   std::uint8_t version() const noexcept;
   Duration round_trip() const noexcept;  // EWMA of pings and hello; zero before the first
   std::size_t pending_calls() const noexcept;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,6 +22,7 @@ namespace farmesh::net {
 
 struct LinkLimits {
   std::size_t max_queued_bytes = 128u << 20;  // send() beyond this fails with busy
+  std::size_t max_accepted_links = 1'024;     // a listener closes further ones at once
 };
 
 class Link {
@@ -33,17 +35,27 @@ class Link {
   virtual void start(std::function<void(wire::Frame)> on_frame,
                      std::function<void(Error)> on_close) = 0;
 
-  /// Queues a frame; the payload's memory is shared, not copied. Fails with busy (queue full)
-  /// or closed / connection_lost (the link has ended).
+  /// Queues a frame; the payload's memory is shared, not copied. Fails with busy (queue full),
+  /// frame_too_large, or the reason for which the link has ended.
   virtual Result<void> send(wire::Frame frame) = 0;
 
   virtual std::size_t queued_bytes() const noexcept = 0;
   virtual bool is_open() const noexcept = 0;
 
-  /// Idempotent. Frames already queued may be lost; the remote sees connection_lost.
+  /// Idempotent. Frames already queued are still sent if that takes no more than a moment; the
+  /// remote then sees connection_lost.
   virtual void close(Error reason) = 0;
 
   virtual const std::string& remote_address() const noexcept = 0;
+
+  /// Frames with a larger payload than this end the link with frame_too_large, before memory is
+  /// taken for them. kMaxPayloadBytes at first; a Connection lowers it until the remote has said
+  /// hello. Links that receive no bytes ignore it.
+  virtual void limit_payload(std::uint32_t bytes) { static_cast<void>(bytes); }
+
+  /// When bytes last arrived, or last left while more of them waited to: a link that moves a
+  /// large frame slowly is alive. TimePoint::min() where only whole frames are seen.
+  virtual TimePoint last_progress() const noexcept { return TimePoint::min(); }
 };
 
 /// Keeps accepting until destroyed.

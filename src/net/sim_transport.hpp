@@ -26,6 +26,8 @@ struct SimConditions {
   double bytes_per_second = 0;  // per link and direction; 0: no limit
 };
 
+struct SimWorld;
+
 class SimNetwork {
  public:
   SimNetwork(Clock& clock, SimConditions conditions, std::uint64_t seed);
@@ -35,10 +37,12 @@ class SimNetwork {
   std::unique_ptr<Transport> host(const std::string& host);
 
   /// SIGKILL: links of the host end at once for itself; remotes see connection_lost one latency
-  /// later. Dialling it is refused until revive().
+  /// later. Frames that had left the host may still arrive, frames on their way to it vanish.
+  /// Dialling it is refused until revive(), after which its listeners answer again.
   void kill(const std::string& host);
   void revive(const std::string& host);
-  /// Nothing passes between a and b, silently: no close, no refusal.
+  /// Nothing passes between a and b, silently: no close, no refusal. What was sent meanwhile
+  /// arrives when the partition ends, as TCP would have it.
   void partition(const std::string& a, const std::string& b, bool on);
   /// Latency of one pair of hosts, both ways.
   void set_latency(const std::string& a, const std::string& b, Duration latency);
@@ -51,8 +55,7 @@ class SimNetwork {
   std::uint64_t delivered_bytes() const noexcept;
 
  private:
-  struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::shared_ptr<SimWorld> world_;  // shared with transports, links and listeners
 };
 
 }  // namespace farmesh::net
