@@ -23,9 +23,9 @@ ARROWS = {
     "serve": ["model", "net", "wire"],
     "route": ["wire"],
     "driver": ["sampling", "route", "net", "wire"],
-    "node": ["text", "model", "serve", "driver"],
-    "client": ["text", "driver", "node"],
-    "cli": ["client", "node"],
+    "client": ["text", "driver"],
+    "node": ["model", "serve", "client"],
+    "cli": ["node"],
 }
 NETWORKED = {"net", "serve", "driver", "node", "client", "cli"}
 ALL = set(ARROWS)
