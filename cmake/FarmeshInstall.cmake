@@ -1,10 +1,9 @@
 # libfarmesh.so, the one library an application links, and the install tree around it.
 include(CMakePackageConfigHelpers)
 
-# All rooms but the program's own and the kernels, which live in libfarmesh_torch.so.
+# All rooms but the program's own; kernels and engine are in libfarmesh_torch.so.
 get_property(rooms GLOBAL PROPERTY FARMESH_ROOMS)
-list(REMOVE_ITEM rooms farmesh_cli farmesh_kernels)
-list(JOIN rooms "," rooms_joined)
+list(REMOVE_ITEM rooms farmesh_cli)
 
 file(GLOB public_headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/farmesh/*.hpp)
 set(symbols ${PROJECT_SOURCE_DIR}/cmake/farmesh.map)
@@ -15,13 +14,16 @@ set_target_properties(farmesh_shared PROPERTIES
   OUTPUT_NAME farmesh EXPORT_NAME farmesh LINKER_LANGUAGE CXX
   VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
   LIBRARY_OUTPUT_DIRECTORY ${FARMESH_PRODUCT_DIR}
-  # Nothing in the library refers to the rooms it is made of, so they are taken whole.
-  LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${rooms_joined}"
   LINK_DEPENDS ${symbols}
   VERIFY_INTERFACE_HEADER_SETS ON)
 target_compile_features(farmesh_shared INTERFACE cxx_std_20)
 target_sources(farmesh_shared PUBLIC
   FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${public_headers})
+# Nothing in the library refers to the rooms it is made of, so it takes their objects whole; the
+# archives bring what the rooms link.
+foreach(room ${rooms})
+  target_sources(farmesh_shared PRIVATE $<TARGET_OBJECTS:${room}>)
+endforeach()
 target_link_libraries(farmesh_shared PRIVATE ${rooms})
 target_link_options(farmesh_shared PRIVATE LINKER:--version-script=${symbols})
 
