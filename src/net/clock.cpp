@@ -5,7 +5,6 @@
 
 #include <asio/steady_timer.hpp>
 
-#include "base/assert.hpp"
 #include "net/event.hpp"
 
 namespace farmesh::net {
@@ -119,23 +118,11 @@ void SimClock::cancel(TimerId id) {
 
 Executor SimClock::executor() { return context_.get_executor(); }
 
-void SimClock::hold() { ++held_; }
-
-void SimClock::release() {
-  FARMESH_ASSERT(held_ > 0);
-  --held_;
-}
-
 bool SimClock::run_until(const std::function<bool()>& done, TimePoint deadline) {
-  const auto work = asio::make_work_guard(context_);  // so that run_one() waits while held
   for (;;) {
     if (done()) return true;
     context_.restart();
     if (context_.poll_one() > 0) continue;
-    if (held_ > 0) {
-      context_.run_one();
-      continue;
-    }
     if (timers_.empty()) return false;
     const TimePoint next = timers_.begin()->first.first;
     if (next == TimePoint::max()) return false;  // waits that only an event ends

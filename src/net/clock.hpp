@@ -33,11 +33,6 @@ class Clock {
   virtual void cancel(TimerId id) = 0;
   virtual Executor executor() = 0;
 
-  /// Between hold() and release(), work of this simulation runs on another thread and will post
-  /// its result: virtual time stands still and run_until() sleeps for it. Real time does not care.
-  virtual void hold() {}
-  virtual void release() {}
-
   Task<void> sleep_until(TimePoint when);
 };
 
@@ -54,8 +49,6 @@ class SimClock final : public Clock {
   TimerId call_at(TimePoint when, std::function<void()> fn) override;
   void cancel(TimerId id) override;
   Executor executor() override;
-  void hold() override;
-  void release() override;
 
   /// Runs until `done()` is true (checked between handlers), nothing is left to do, or virtual
   /// `deadline` passes. True when done().
@@ -65,7 +58,6 @@ class SimClock final : public Clock {
   asio::io_context& context_;
   TimePoint now_{};
   TimerId next_id_ = 1;
-  int held_ = 0;
   std::map<std::pair<TimePoint, TimerId>, std::function<void()>> timers_;
   std::map<TimerId, TimePoint> due_;
 };

@@ -80,6 +80,7 @@ struct SimWorld : std::enable_shared_from_this<SimWorld> {
   Clock& clock;
   SimConditions conditions;
   std::mt19937_64 random;
+  LinkLimits limits;
   bool down = false;  // the network object has gone; links that outlive it do nothing
   std::map<HostPair, Duration> latencies;
   std::set<HostPair> partitions;
@@ -197,7 +198,7 @@ namespace {
 class SimLink final : public Link {
  public:
   SimLink(std::shared_ptr<SimWorld> net, std::shared_ptr<End> end)
-      : net_(std::move(net)), end_(std::move(end)) {}
+      : net_(std::move(net)), end_(std::move(end)), limits_(net_->limits) {}
 
   ~SimLink() override {
     const bool was_open = is_open();
@@ -351,6 +352,8 @@ void SimNetwork::partition(const std::string& a, const std::string& b, bool on) 
 void SimNetwork::set_latency(const std::string& a, const std::string& b, Duration latency) {
   world_->latencies[pair_of(a, b)] = latency;
 }
+
+void SimNetwork::limit_links(LinkLimits limits) { world_->limits = limits; }
 
 void SimNetwork::on_frame(
     std::function<void(const std::string&, const std::string&, const wire::Frame&)> fn) {

@@ -47,6 +47,9 @@ class SimNetwork {
   /// Latency of one pair of hosts, both ways.
   void set_latency(const std::string& a, const std::string& b, Duration latency);
 
+  /// For links made from here on.
+  void limit_links(LinkLimits limits);
+
   /// Called for each frame as it is sent, before delivery: (from host, to host, frame). For
   /// tests that act at an exact step.
   void on_frame(std::function<void(const std::string&, const std::string&, const wire::Frame&)> fn);

@@ -1,0 +1,112 @@
+// Two connected links of every kind, for tests that hold for all of them.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <asio/io_context.hpp>
+#include <doctest/doctest.h>
+
+#include "net/tcp_transport.hpp"
+#include "unit/net/loop.hpp"
+
+namespace farmesh::test {
+
+/// What one end of a link was handed.
+struct Received {
+  std::vector<wire::Frame> frames;
+  std::vector<Error> closes;
+
+  void listen_to(net::Link& link) {
+    link.start([this](wire::Frame frame) { frames.push_back(std::move(frame)); },
+               [this](Error reason) { closes.push_back(std::move(reason)); });
+  }
+};
+
+using Links = std::pair<std::shared_ptr<net::Link>, std::shared_ptr<net::Link>>;
+
+struct PipeWorld {
+  Loop loop;
+
+  Links connect(net::LinkLimits limits = {}) {
+    return net::make_pipe(loop.clock, "near", "far", limits);
+  }
+  void until(const std::function<bool()>& done) { loop.until(done); }
+  void settle() { loop.pass(5s); }
+};
+
+struct SimulatedWorld {
+  Loop loop;
+  net::SimNetwork network{loop.clock, {.latency = 20ms, .jitter = 30ms}, 7};
+  std::unique_ptr<net::Transport> near = network.host("near");
+  std::unique_ptr<net::Transport> far = network.host("far");
+  std::unique_ptr<net::Listener> listener;
+
+  Links connect(net::LinkLimits limits = {}) {
+    network.limit_links(limits);
+    std::shared_ptr<net::Link> accepted;
+    listener =
+        *far->listen("far:1", [&](std::shared_ptr<net::Link> link) { accepted = std::move(link); });
+    auto dialled = loop.run(near->dial("far:1", loop.after(1s)));
+    REQUIRE(dialled);
+    REQUIRE(accepted);
+    return {*dialled, accepted};
+  }
+  void until(const std::function<bool()>& done) { loop.until(done); }
+  void settle() { loop.pass(5s); }
+};
+
+/// Loopback sockets and the machine's own clock.
+struct TcpWorld {
+  asio::io_context context{1};
+  std::unique_ptr<net::Clock> clock = net::make_real_clock(context);
+  std::unique_ptr<net::Transport> transport;
+  std::unique_ptr<net::Listener> listener;
+
+  Links connect(net::LinkLimits limits = {}) {
+    transport = net::make_tcp_transport(context, *clock, limits);
+    std::shared_ptr<net::Link> accepted;
+    auto listening = transport->listen(
+        "127.0.0.1:0", [&](std::shared_ptr<net::Link> link) { accepted = std::move(link); });
+    REQUIRE(listening);
+    listener = std::move(*listening);
+    auto dialled = run(transport->dial(listener->address(), clock->now() + 5s));
+    REQUIRE(dialled);
+    until([&] { return accepted != nullptr; });
+    return {*dialled, accepted};
+  }
+
+  /// Runs handlers until `done`; fails the test after ten seconds.
+  void until(const std::function<bool()>& done) {
+    const auto limit = std::chrono::steady_clock::now() + 10s;
+    while (!done()) {
+      context.restart();
+      context.run_one_until(limit);
+      REQUIRE(std::chrono::steady_clock::now() < limit);
+    }
+  }
+
+  /// Runs what happens in a moment: enough for loopback.
+  void settle() {
+    context.restart();
+    context.run_for(20ms);
+  }
+
+  template <class T>
+  T run(net::Task<T> task) {
+    std::optional<T> value;
+    net::spawn(context.get_executor(), "test", keep(std::move(task), value));
+    until([&] { return value.has_value(); });
+    return std::move(*value);
+  }
+
+ private:
+  template <class T>
+  static net::Task<void> keep(net::Task<T> task, std::optional<T>& value) {
+    value.emplace(co_await std::move(task));
+  }
+};
+
+}  // namespace farmesh::test
