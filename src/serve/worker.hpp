@@ -16,35 +16,11 @@
 #include "model/stage_engine.hpp"
 #include "net/clock.hpp"
 #include "serve/compute.hpp"
+#include "serve/step.hpp"
 #include "wire/head.hpp"
 #include "wire/messages.hpp"
 
 namespace farmesh::serve {
-
-struct WorkerLimits {
-  std::uint64_t cache_bytes = 0;        // KV memory; 0: as many pages as `cache_tokens` needs
-  std::uint32_t cache_tokens = 16'384;  // over all sessions
-  std::uint32_t max_sessions = 256;
-  std::uint32_t max_batch_rows = 256;      // rows of one forward pass
-  std::uint32_t max_step_rows = 1'024;     // rows of one step; larger ones are refused
-  std::uint32_t window_steps = 16;         // queued steps of one session, then busy
-  std::uint32_t max_queued_rows = 65'536;  // of all sessions, then busy
-  std::chrono::minutes idle_timeout{60};   // a session untouched this long is closed
-};
-
-struct StepWork {
-  SessionId session;
-  std::uint32_t epoch = 0;
-  std::uint32_t position = 0;
-  std::uint32_t count = 0;
-  Payload input;                          // [count, hidden]
-  TimePoint deadline = TimePoint::max();  // not begun by then: deadline_passed
-};
-
-struct StepOutput {
-  Payload rows;  // [count, hidden]
-  wire::HopTime time;
-};
 
 class Worker final : public wire::Head {
  public:

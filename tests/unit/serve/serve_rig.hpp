@@ -1,0 +1,102 @@
+// What serve's tests share: the stand-in model, rows of it, and what a session alone computes.
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "base/bytes.hpp"
+#include "model/stand_in_engine.hpp"
+#include "wire/messages.hpp"
+
+namespace farmesh::serve::test {
+
+inline constexpr Span kAllLayers{0, 6};
+inline constexpr std::uint32_t kPageTokens = 4;
+
+using Tokens = std::vector<TokenId>;
+using Bytes = std::vector<std::byte>;
+
+inline std::unique_ptr<model::StageEngine> make_engine(Span blocks = kAllLayers) {
+  model::StandInOptions options;
+  options.blocks = blocks;
+  options.head = true;
+  options.page_tokens = kPageTokens;
+  return model::make_stand_in_engine(options);
+}
+
+inline constexpr std::size_t kRowBytes = 16 * sizeof(float);
+
+inline Payload embed(const Tokens& ids) {
+  const auto engine = make_engine();
+  AlignedBuffer rows(ids.size() * kRowBytes);
+  REQUIRE(engine->embed(ids, rows.view()));
+  return Payload(std::move(rows));
+}
+
+inline Bytes bytes_of(ByteView view) { return {view.begin(), view.end()}; }
+inline Bytes bytes_of(const Payload& payload) { return bytes_of(payload.view()); }
+
+/// `count` tokens that look random and depend on `seed`.
+inline Tokens text(std::uint32_t seed, std::size_t count) {
+  Tokens ids;
+  for (std::uint32_t i = 0; i < count; ++i) ids.push_back((seed * 31 + i * i * 7 + i) % 97);
+  return ids;
+}
+
+/// A session by itself: what any peer that serves it among others must compute, bit by bit.
+class Solo {
+ public:
+  explicit Solo(Span blocks = kAllLayers, std::uint32_t max_positions = 1'024)
+      : blocks_(blocks), engine_(make_engine(blocks)) {
+    const std::uint32_t pages = (max_positions + kPageTokens - 1) / kPageTokens;
+    REQUIRE(engine_->reserve_pages(pages));
+    pages_.resize(pages);
+    std::iota(pages_.begin(), pages_.end(), 0u);
+  }
+
+  Bytes run(std::uint32_t position, ByteView input) {
+    Bytes output(input.size());
+    const model::SequenceRows rows{
+        pages_, position, static_cast<std::uint32_t>(input.size() / kRowBytes), input, output};
+    REQUIRE(engine_->forward(blocks_, {&rows, 1}));
+    return output;
+  }
+  Bytes run(std::uint32_t position, const Payload& input) { return run(position, input.view()); }
+
+ private:
+  Span blocks_;
+  std::unique_ptr<model::StageEngine> engine_;
+  std::vector<std::uint32_t> pages_;
+};
+
+inline SessionId session_id(std::uint32_t number) {
+  SessionId id;
+  std::memcpy(id.bytes.data() + 4, &number, sizeof number);
+  return id;
+}
+
+inline wire::NodeId node_id(std::uint8_t number) {
+  wire::NodeId id{};
+  id[0] = number;
+  return id;
+}
+
+/// As a driver names pages: each name stands for all tokens up to the end of its page.
+inline std::vector<PageName> names_of(const Tokens& tokens) {
+  std::vector<PageName> names;
+  std::uint64_t hash = 14695981039346656037u;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    hash = (hash ^ tokens[i]) * 1099511628211u;
+    if ((i + 1) % kPageTokens != 0) continue;
+    PageName name;
+    std::memcpy(name.bytes.data(), &hash, sizeof hash);
+    names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace farmesh::serve::test
