@@ -33,7 +33,8 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   /// Any bytes are accepted: what is not UTF-8 is encoded as replacement characters or byte
-  /// tokens, as the model's reference does. Fails with invalid_argument above kMaxTextBytes.
+  /// tokens, as the model's reference does. Fails with invalid_argument above kMaxTextBytes, and
+  /// where a text defeats the tokenizer's pattern or its bounds on memory.
   virtual Result<std::vector<TokenId>> encode(std::string_view text,
                                               const EncodeOptions& options) const = 0;
 
@@ -73,7 +74,8 @@ class Detokenizer {
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::string pending_;
+  std::string pending_;  // at most three bytes of an unfinished character
+  bool continuing_;
   bool at_start_;
 };
 
