@@ -1,0 +1,34 @@
+// What a hop costs beside the bare socket it stands on, measured over loopback in one run.
+//
+// Bare: N bytes to an echoing thread and back, plain asio. Framed: the same bytes as a frame
+// through two TCP links. Hop: the same through two connections, where the far side does all that
+// a peer with no layers would do: verify and decode the step, check shape and values, answer.
+#pragma once
+
+#include <cstddef>
+
+#include <farmesh/result.hpp>
+
+namespace farmesh::net {
+
+struct HopBenchOptions {
+  std::size_t payload_bytes = 8'192;  // a multiple of 4
+  int rounds = 20;                    // the three kinds take turns, so that noise hits all alike
+  int trips = 200;                    // of each kind in one round
+};
+
+struct TripTimes {
+  double p50_us = 0;
+  double p99_us = 0;
+};
+
+struct HopBenchResult {
+  TripTimes bare;
+  TripTimes framed;
+  TripTimes hop;
+};
+
+/// Blocks for a second or so and starts threads of its own. Fails as sockets do.
+Result<HopBenchResult> hop_bench(const HopBenchOptions& options = {});
+
+}  // namespace farmesh::net
