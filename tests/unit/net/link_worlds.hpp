@@ -43,16 +43,16 @@ struct SimulatedWorld {
   std::unique_ptr<net::Transport> near = network.host("near");
   std::unique_ptr<net::Transport> far = network.host("far");
   std::unique_ptr<net::Listener> listener;
+  std::shared_ptr<net::Link> accepted;  // the last one
 
   Links connect(net::LinkLimits limits = {}) {
     network.limit_links(limits);
-    std::shared_ptr<net::Link> accepted;
-    listener =
-        *far->listen("far:1", [&](std::shared_ptr<net::Link> link) { accepted = std::move(link); });
+    listener = *far->listen(
+        "far:1", [this](std::shared_ptr<net::Link> link) { accepted = std::move(link); });
     auto dialled = loop.run(near->dial("far:1", loop.after(1s)));
     REQUIRE(dialled);
     REQUIRE(accepted);
-    return {*dialled, accepted};
+    return {*dialled, std::move(accepted)};
   }
   void until(const std::function<bool()>& done) { loop.until(done); }
   void settle() { loop.pass(5s); }
@@ -64,10 +64,10 @@ struct TcpWorld {
   std::unique_ptr<net::Clock> clock = net::make_real_clock(context);
   std::unique_ptr<net::Transport> transport;
   std::unique_ptr<net::Listener> listener;
+  std::shared_ptr<net::Link> accepted;  // the last one
 
   Links connect(net::LinkLimits limits = {}) {
     transport = net::make_tcp_transport(context, *clock, limits);
-    std::shared_ptr<net::Link> accepted;
     auto listening = transport->listen(
         "127.0.0.1:0", [&](std::shared_ptr<net::Link> link) { accepted = std::move(link); });
     REQUIRE(listening);
@@ -75,7 +75,7 @@ struct TcpWorld {
     auto dialled = run(transport->dial(listener->address(), clock->now() + 5s));
     REQUIRE(dialled);
     until([&] { return accepted != nullptr; });
-    return {*dialled, accepted};
+    return {*dialled, std::move(accepted)};
   }
 
   /// Runs handlers until `done`; fails the test after ten seconds.
