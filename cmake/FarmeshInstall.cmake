@@ -46,4 +46,5 @@ configure_file(cmake/farmesh.pc.in farmesh.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/farmesh-config.cmake
   ${PROJECT_BINARY_DIR}/farmesh-config-version.cmake DESTINATION ${package_dir})
 install(FILES ${PROJECT_BINARY_DIR}/farmesh.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(DIRECTORY models/demo DESTINATION ${CMAKE_INSTALL_DATADIR}/farmesh/models OPTIONAL)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

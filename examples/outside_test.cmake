@@ -1,5 +1,7 @@
 # Installs the build into a fresh prefix, then configures, builds and runs examples/outside
 # against it, once through CMake's package and once through pkg-config.
+cmake_minimum_required(VERSION 3.25)
+
 set(work ${build}/install-test)
 set(prefix ${work}/prefix)
 file(REMOVE_RECURSE ${work})
