@@ -6,6 +6,8 @@
 #include <functional>
 #include <memory>
 
+#include <farmesh/result.hpp>
+
 #include "base/types.hpp"
 #include "net/clock.hpp"
 
@@ -24,5 +26,9 @@ std::unique_ptr<Compute> make_compute_thread(net::Clock& clock);
 
 /// Runs `work` inline when its virtual time is over: base + rows * per_row after the last one.
 std::unique_ptr<Compute> make_sim_compute(net::Clock& clock, Duration base, Duration per_row);
+
+/// Calls `work` on the compute thread, where an exception of libtorch or the allocator becomes
+/// compute_failed or out_of_memory. Its text is logged and goes no further: it may hold paths.
+Result<void> caught(const std::function<Result<void>()>& work);
 
 }  // namespace farmesh::serve

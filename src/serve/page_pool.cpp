@@ -68,6 +68,12 @@ void PagePool::learn(PageTable& table, const PageScope& scope, std::span<const P
   table.names_.assign(names.begin(), names.end());
 }
 
+void PagePool::unlearn(PageTable& table, std::uint32_t positions) {
+  const std::uint32_t full = positions / page_tokens_;
+  table.names_.resize(std::min<std::size_t>(table.names_.size(), full));
+  table.next_named_ = std::max(table.own_from_, std::min(table.next_named_, full));
+}
+
 void PagePool::complete(PageTable& table, std::uint32_t positions) {
   const std::size_t full =
       std::min<std::size_t>({table.names_.size(), table.pages_.size(), positions / page_tokens_});
@@ -123,12 +129,8 @@ Result<void> PagePool::truncate(PageTable& table, std::uint32_t positions) {
   table.last_is_shared_ = shares_last;
   owed_ += table.owed();
   if (cut_inside && !shares_last) forget_name(table.pages_.back());
-
-  // Other tokens may follow from here on: what was known of them is no longer true.
-  const std::uint32_t full = positions / page_tokens_;
-  table.names_.resize(std::min<std::size_t>(table.names_.size(), full));
   table.own_from_ = std::min(table.own_from_, kept);
-  table.next_named_ = std::max(table.own_from_, std::min(table.next_named_, full));
+  unlearn(table, positions);
   return {};
 }
 

@@ -78,6 +78,9 @@ class PagePool {
   /// Tells the names of more pages. In another scope than before, pages already taken stay
   /// without one: their rows came from another driver.
   void learn(PageTable& table, const PageScope& scope, std::span<const PageName> names);
+  /// Forgets what was told of pages that are not full of the first `positions`: other tokens may
+  /// follow there.
+  void unlearn(PageTable& table, std::uint32_t positions);
   /// Positions before `positions` are computed: full pages among them take their names.
   void complete(PageTable& table, std::uint32_t positions);
 
@@ -85,8 +88,8 @@ class PagePool {
   /// the copies that the engine has to make before anything is written. Call between passes.
   void grow(PageTable& table, std::uint32_t from, std::uint32_t to, std::vector<PageCopy>& copies);
 
-  /// Forgets all but the first `positions`, which must be computed, and the names of pages that
-  /// are not full then. Fails with no_cache_space, changing nothing.
+  /// Forgets all but the first `positions`, which must be computed, as unlearn() does.
+  /// Fails with no_cache_space, changing nothing.
   Result<void> truncate(PageTable& table, std::uint32_t positions);
 
   std::uint32_t pages() const noexcept { return static_cast<std::uint32_t>(pages_.size()); }

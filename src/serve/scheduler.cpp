@@ -120,9 +120,9 @@ Result<void> Scheduler::reopen(Session& session, const wire::Open& open, const P
     const auto promised = pool_.promise(session.table, open.max_positions);
     if (!promised) return promised;
     session.max_positions = std::max(session.max_positions, open.max_positions);
+    if (open.epoch > session.epoch) adopt(session, open.epoch);
     pool_.learn(session.table, scope, open.page_names);
     pool_.complete(session.table, session.computed);
-    if (open.epoch > session.epoch) adopt(session, open.epoch);
     return {};
   }
   if (open.epoch == session.epoch) {
@@ -148,12 +148,12 @@ Result<void> Scheduler::truncate(const wire::Truncate& truncate, TimePoint now) 
   if (truncate.epoch < session.epoch) {
     return {Errc::stale_epoch, "epoch " + std::to_string(session.epoch) + " is open"};
   }
-  if (truncate.position < session.next()) {
-    const std::uint32_t kept = std::min(truncate.position, session.computed);
-    const auto truncated = pool_.truncate(session.table, kept);
+  if (truncate.position < session.computed) {
+    const auto truncated = pool_.truncate(session.table, truncate.position);
     if (!truncated) return truncated;
-    session.computed = kept;
+    session.computed = truncate.position;
   }
+  pool_.unlearn(session.table, truncate.position);
   if (truncate.epoch > session.epoch) {
     adopt(session, truncate.epoch);
   } else {
@@ -203,6 +203,11 @@ std::optional<std::uint32_t> Scheduler::positions(const SessionId& id) const {
   const auto entry = sessions_.find(id);
   if (entry == sessions_.end()) return std::nullopt;
   return entry->second->computed;
+}
+
+bool Scheduler::has_steps(const SessionId& id) const {
+  const auto entry = sessions_.find(id);
+  return entry != sessions_.end() && !entry->second->steps.empty();
 }
 
 // --- steps ---------------------------------------------------------------------------------
@@ -275,7 +280,9 @@ void Scheduler::end_steps(Session& session, std::size_t first, Error error, Errc
         {session.id, std::move(step.done),
          i == first ? std::move(error) : Error{others, "a step before it did not run"}});
   }
-  session.steps.resize(std::min(first, session.steps.size()));
+  if (first >= session.steps.size()) return;
+  session.steps.resize(first);
+  pool_.unlearn(session.table, session.next());
   if (session.steps.empty() && session.waiting) {
     std::erase(waiting_, &session);
     session.waiting = false;
@@ -345,6 +352,7 @@ Scheduler::Slice Scheduler::cut(Session& session, std::uint32_t rows,
   const std::shared_ptr<Step>& step = session.steps.front();
   if (step->rows_done == 0) step->output = AlignedBuffer(step->work.input.size());
   Slice slice;
+  slice.session = session.id;
   slice.position = step->work.position + step->rows_done;
   slice.rows = rows;
   pool_.grow(session.table, slice.position, slice.position + rows, copies);

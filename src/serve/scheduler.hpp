@@ -42,6 +42,7 @@ class Scheduler {
   /// Consecutive rows of one step in a batch. Its memory lives as long as the slice, whatever
   /// happens to the session.
   struct Slice {
+    SessionId session;
     std::vector<std::uint32_t> pages;  // as in model::SequenceRows
     std::uint32_t position = 0;
     std::uint32_t rows = 0;
@@ -96,6 +97,10 @@ class Scheduler {
   std::optional<Finished> pop_finished();
   bool has_finished() const noexcept { return !finished_.empty(); }
 
+  /// Some session has a step that is in no batch.
+  bool waiting() const noexcept { return !waiting_.empty(); }
+  /// The session has a step that has not ended.
+  bool has_steps(const SessionId& session) const;
   /// Positions [0, n) that are computed; nothing for an unknown session.
   std::optional<std::uint32_t> positions(const SessionId& session) const;
   std::uint32_t sessions() const noexcept { return static_cast<std::uint32_t>(sessions_.size()); }

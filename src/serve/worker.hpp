@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <farmesh/result.hpp>
@@ -39,13 +40,16 @@ class Worker final : public wire::Head {
   /// a session; not after close() of the session. Fails at once (and through no callback) with
   /// session_unknown, stale_epoch, position_gap, bad_shape, busy.
   /// A step of a newer epoch below the cached positions truncates the cache to its position.
-  Result<void> step(StepWork work, std::function<void(Result<StepOutput>)> done);
+  Result<void> step(StepWork work, StepDone done);
 
   Result<void> truncate(const wire::Truncate& truncate);
   /// Frees the session's pages at once; queued steps vanish, a running one is discarded.
   void close(const SessionId& session);
 
-  /// Positions in cache or queued; nothing for an unknown session.
+  /// Called for each session that idle_timeout closes; empty at first.
+  void on_idle_close(std::function<void(const SessionId&)> closed);
+
+  /// Positions [0, n) that are computed; nothing for an unknown session.
   std::optional<std::uint32_t> positions(const SessionId& session) const;
 
   void embed(std::vector<TokenId> ids, std::function<void(Result<Payload>)> done) override;
@@ -57,8 +61,8 @@ class Worker final : public wire::Head {
 
  private:
   struct Impl;
-  explicit Worker(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Worker(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace farmesh::serve
