@@ -49,11 +49,11 @@ struct ModelConfig {
   NormKind norm = NormKind::rms;
   double norm_eps = 1e-5;
   Activation activation = Activation::silu;
-  bool gated_mlp = true;       // down(act(gate(x)) * up(x)), else down(act(up(x)))
+  bool gated_mlp = true;  // down(act(gate(x)) * up(x)), else down(act(up(x)))
   bool qkv_bias = false;
   bool attention_out_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;        // norm over head_dim on q and k before RoPE (Qwen3)
+  bool qk_norm = false;  // norm over head_dim on q and k before RoPE (Qwen3)
   bool tied_embeddings = false;
   RopeConfig rope;
 

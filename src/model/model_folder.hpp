@@ -34,6 +34,10 @@ struct SafetensorsEntry {
 Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view json,
                                                                std::uint64_t data_bytes);
 
+/// config.json, and the end tokens that generation_config.json adds; opens no weights. Fails with
+/// model_not_found, model_malformed, model_unsupported.
+Result<ModelConfig> read_model_config(const std::filesystem::path& folder);
+
 /// Immutable after open(); readable from several threads.
 class ModelFolder final : public WeightSource {
  public:

@@ -34,7 +34,7 @@ struct EngineOptions {
   bool head = false;  // embedding, final norm and LM head
   Precision precision = Precision::bf16;
   Numerics numerics = Numerics::exact;
-  int threads = 0;    // 0: one per available core
+  int threads = 0;  // 0: one per available core
   /// Called while weights load with (bytes done, bytes in all); may be empty.
   std::function<void(std::uint64_t, std::uint64_t)> on_progress;
 };
@@ -45,19 +45,20 @@ struct EngineInfo {
   DType residual = DType::bf16;
   std::uint32_t hidden_size = 0;
   std::uint32_t vocab_size = 0;
-  std::uint32_t page_tokens = 16;    // positions in one KV page
-  std::uint64_t page_bytes = 0;      // one page over all held layers
-  std::uint64_t weight_bytes = 0;    // resident weights
-  std::string numerics_class;        // such as "bf16/exact-1/fma"
+  std::uint32_t page_tokens = 16;  // positions in one KV page
+  std::uint64_t page_bytes = 0;    // one page over all held layers
+  std::uint64_t weight_bytes = 0;  // resident weights
+  std::string numerics_class;      // such as "bf16/exact-1/fma"
 };
 
 /// One session's consecutive rows in a batch.
 struct SequenceRows {
-  std::span<const std::uint32_t> pages;  // pages[i] holds positions [i*page_tokens, (i+1)*page_tokens)
-  std::uint32_t position = 0;            // of the first row; the cache holds everything before it
+  /// pages[i] holds positions [i * page_tokens, (i + 1) * page_tokens).
+  std::span<const std::uint32_t> pages;
+  std::uint32_t position = 0;  // of the first row; the cache holds everything before it
   std::uint32_t rows = 0;
-  ByteView input;                        // [rows, hidden] in the residual dtype
-  MutableByteView output;                // the same shape; must not overlap input
+  ByteView input;          // [rows, hidden] in the residual dtype
+  MutableByteView output;  // the same shape; must not overlap input
 };
 
 class StageEngine {
@@ -82,7 +83,8 @@ class StageEngine {
   /// Fails with bad_payload when an id is outside the vocabulary.
   virtual Result<void> embed(std::span<const TokenId> ids, MutableByteView hidden) = 0;
 
-  /// logits = lm_head(norm(hidden)); hidden [rows, hidden] residual dtype, logits [rows, vocab] f32.
+  /// logits = lm_head(norm(hidden)); hidden: [rows, hidden] in the residual dtype; logits: f32
+  /// [rows, vocab].
   virtual Result<void> logits(ByteView hidden, std::uint32_t rows, std::span<float> logits) = 0;
 };
 

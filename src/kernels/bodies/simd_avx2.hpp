@@ -1,0 +1,143 @@
+// Sixteen lanes in two 256-bit registers. See simd_portable.hpp for the meaning of each function.
+#pragma once
+
+#include <cstdint>
+
+#include <immintrin.h>
+
+namespace farmesh::kernels {
+namespace {
+
+#define FARMESH_SIMD [[gnu::always_inline]] inline
+
+constexpr int kTileRows = 6;  // 1 panel x 6 rows: 12 of 16 registers accumulate
+constexpr int kTilePanels = 1;
+
+struct F16 {
+  __m256 a, b;  // lanes 0 to 7, 8 to 15
+};
+struct U16 {
+  __m256i a, b;
+};
+
+FARMESH_SIMD __m256i first(std::int64_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
+}
+
+FARMESH_SIMD F16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+FARMESH_SIMD F16 broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+FARMESH_SIMD F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+FARMESH_SIMD F16 load_part(const float* p, std::int64_t n) {
+  return {_mm256_maskload_ps(p, first(n)), _mm256_maskload_ps(p + 8, first(n - 8))};
+}
+FARMESH_SIMD void store(float* p, F16 x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+FARMESH_SIMD void store_part(float* p, F16 x, std::int64_t n) {
+  _mm256_maskstore_ps(p, first(n), x.a);
+  _mm256_maskstore_ps(p + 8, first(n - 8), x.b);
+}
+
+FARMESH_SIMD F16 fma(F16 x, F16 y, F16 z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+FARMESH_SIMD F16 add(F16 x, F16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+FARMESH_SIMD F16 sub(F16 x, F16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+FARMESH_SIMD F16 mul(F16 x, F16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+FARMESH_SIMD F16 div(F16 x, F16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+FARMESH_SIMD F16 max(F16 x, F16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+FARMESH_SIMD F16 min(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+FARMESH_SIMD F16 select_less(F16 x, F16 y, F16 yes, F16 no) {
+  return {_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ)),
+          _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
+}
+FARMESH_SIMD F16 abs(F16 x) {
+  const __m256 sign = _mm256_set1_ps(-0.0F);
+  return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+FARMESH_SIMD F16 copy_sign(F16 magnitude, F16 sign) {
+  const __m256 bit = _mm256_set1_ps(-0.0F);
+  return {_mm256_or_ps(_mm256_andnot_ps(bit, magnitude.a), _mm256_and_ps(bit, sign.a)),
+          _mm256_or_ps(_mm256_andnot_ps(bit, magnitude.b), _mm256_and_ps(bit, sign.b))};
+}
+FARMESH_SIMD __m256 exponent_from_low_bits(__m256 x) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(127)), 23));
+}
+FARMESH_SIMD F16 exponent_from_low_bits(F16 x) {
+  return {exponent_from_low_bits(x.a), exponent_from_low_bits(x.b)};
+}
+
+FARMESH_SIMD U16 load_pairs(const std::uint32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+}
+FARMESH_SIMD F16 low_bf16(U16 x) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(x.a, 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(x.b, 16))};
+}
+FARMESH_SIMD F16 high_bf16(U16 x) {
+  const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000U));
+  return {_mm256_castsi256_ps(_mm256_and_si256(x.a, high)),
+          _mm256_castsi256_ps(_mm256_and_si256(x.b, high))};
+}
+FARMESH_SIMD __m256 widen(__m128i half) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+FARMESH_SIMD F16 load(const std::uint16_t* p) {
+  return {widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+FARMESH_SIMD F16 load_part(const std::uint16_t* p, std::int64_t n) {
+  alignas(32) std::uint16_t lanes[16] = {};
+  for (std::int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+FARMESH_SIMD __m256i bf16_bits(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i top = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_srli_epi32(
+      _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+  const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(rounded, quiet, nan);
+}
+FARMESH_SIMD F16 round_bf16(F16 x) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(bf16_bits(x.a), 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(bf16_bits(x.b), 16))};
+}
+FARMESH_SIMD void store_bf16_part(std::uint16_t* p, F16 x, std::int64_t n) {
+  alignas(32) std::uint16_t lanes[16];
+  const __m256i packed = _mm256_packus_epi32(bf16_bits(x.a), bf16_bits(x.b));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes),
+                     _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0)));
+  if (n == 16) {
+    __builtin_memcpy(p, lanes, sizeof lanes);
+    return;
+  }
+  for (std::int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+FARMESH_SIMD float fold_add(F16 x) {
+  const __m256 eight = _mm256_add_ps(x.a, x.b);
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+FARMESH_SIMD float fold_max(F16 x) {
+  const __m256 eight = _mm256_max_ps(x.a, x.b);
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+FARMESH_SIMD float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+FARMESH_SIMD void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
+
+}  // namespace
+}  // namespace farmesh::kernels

@@ -1,0 +1,40 @@
+// Gathers the bodies into one KernelTable.
+#pragma once
+
+#include "kernels/bodies/attention.hpp"
+#include "kernels/bodies/elementwise.hpp"
+#include "kernels/bodies/math.hpp"
+#include "kernels/bodies/product.hpp"
+
+namespace farmesh::kernels {
+namespace {
+
+constexpr KernelTable make_table(Isa isa) {
+  KernelTable table;
+  table.isa = isa;
+  table.product_rows = kTileRows;
+  table.attention_rows = kTileRows;
+  table.product_f32 = &product<F32Panel>;
+  table.product_bf16 = &product<Bf16Panel>;
+  table.attention_f32 = &attention<float>;
+  table.attention_bf16 = &attention<std::uint16_t>;
+  table.rms_norm = &rms_norm;
+  table.layer_norm = &layer_norm;
+  table.rotate = &rotate;
+  table.activate[static_cast<int>(Act::silu)] = &activate<Silu>;
+  table.activate[static_cast<int>(Act::gelu)] = &activate<Gelu>;
+  table.activate[static_cast<int>(Act::gelu_tanh)] = &activate<GeluTanh>;
+  table.activate[static_cast<int>(Act::relu)] = &activate<Relu>;
+  table.activate_gated[static_cast<int>(Act::silu)] = &activate_gated<Silu>;
+  table.activate_gated[static_cast<int>(Act::gelu)] = &activate_gated<Gelu>;
+  table.activate_gated[static_cast<int>(Act::gelu_tanh)] = &activate_gated<GeluTanh>;
+  table.activate_gated[static_cast<int>(Act::relu)] = &activate_gated<Relu>;
+  table.add = &add_to;
+  table.add_round_bf16 = &add_round_bf16;
+  table.widen_bf16 = &widen_bf16;
+  table.narrow_bf16 = &narrow_bf16;
+  return table;
+}
+
+}  // namespace
+}  // namespace farmesh::kernels

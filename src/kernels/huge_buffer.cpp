@@ -1,0 +1,50 @@
+#include "kernels/huge_buffer.hpp"
+
+#include <new>
+#include <utility>
+
+#include <sys/mman.h>
+
+namespace farmesh::kernels {
+namespace {
+constexpr std::uint64_t kHugePage = 2 << 20;
+}
+
+HugeBuffer::HugeBuffer(std::uint64_t bytes) {
+  if (bytes == 0) return;
+  const std::uint64_t slack = bytes >= kHugePage ? kHugePage : 0;
+  if (bytes > UINT64_MAX / 2) throw std::bad_alloc();
+  void* mapping =
+      ::mmap(nullptr, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) throw std::bad_alloc();
+  mapping_ = mapping;
+  mapped_ = bytes + slack;
+  size_ = bytes;
+  auto address = reinterpret_cast<std::uintptr_t>(mapping);
+  if (slack != 0) address = (address + kHugePage - 1) / kHugePage * kHugePage;
+  data_ = reinterpret_cast<std::byte*>(address);
+#ifdef MADV_HUGEPAGE
+  // Whole huge pages only: the tail must not round the resident size up. Advice, so not checked.
+  if (slack != 0) ::madvise(data_, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+}
+
+HugeBuffer::HugeBuffer(HugeBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      mapping_(std::exchange(other.mapping_, nullptr)),
+      mapped_(std::exchange(other.mapped_, 0)) {}
+
+HugeBuffer& HugeBuffer::operator=(HugeBuffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(mapping_, other.mapping_);
+  std::swap(mapped_, other.mapped_);
+  return *this;
+}
+
+HugeBuffer::~HugeBuffer() {
+  if (mapping_ != nullptr) ::munmap(mapping_, mapped_);
+}
+
+}  // namespace farmesh::kernels

@@ -1,0 +1,42 @@
+#include "kernels/isa.hpp"
+
+namespace farmesh::kernels {
+
+std::string_view name(Isa isa) noexcept {
+  switch (isa) {
+    case Isa::portable: return "portable";
+    case Isa::avx2: return "avx2";
+    case Isa::avx512: return "avx512";
+  }
+  return "?";
+}
+
+std::optional<Isa> isa_from_name(std::string_view text) noexcept {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+    if (name(isa) == text) return isa;
+  }
+  return std::nullopt;
+}
+
+bool usable(Isa isa) noexcept {
+  if (isa == Isa::portable) return true;
+#ifdef FARMESH_KERNELS_X86
+  // The builtin asks the operating system too (XCR0), not only the CPU.
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == Isa::avx2) return avx2;
+  return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#else
+  return false;
+#endif
+}
+
+Isa best_isa() noexcept {
+  for (const Isa isa : {Isa::avx512, Isa::avx2}) {
+    if (usable(isa)) return isa;
+  }
+  return Isa::portable;
+}
+
+}  // namespace farmesh::kernels

@@ -1,0 +1,113 @@
+// The inner loops, as a table of functions compiled once per instruction set.
+//
+// One order: every result is a sum taken in an order fixed by the shapes alone. Products and
+// attention vectorise across outputs and accumulate along the inner dimension in sequence with
+// fused multiply-adds; reductions keep 16 lanes and fold them as a fixed tree. Hence the bits do
+// not depend on rows per call, on threads, or on the instruction set.
+//
+// All functions are pure over the memory they are given and may run concurrently on disjoint
+// outputs. Pointers need no alignment. Counts are elements, not bytes.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/isa.hpp"
+
+namespace farmesh::kernels {
+
+/// Outputs per panel of a packed matrix, and lanes of a vector, on every instruction set.
+inline constexpr std::int64_t kLanes = 16;
+
+enum class Act : std::uint8_t { silu, gelu, gelu_tanh, relu };
+inline constexpr int kActs = 4;
+
+/// y = x W^T + bias.
+struct ProductArgs {
+  const float* x = nullptr;  // [rows, cols]
+  std::int64_t x_stride = 0;
+  float* y = nullptr;  // [rows, outs]
+  std::int64_t y_stride = 0;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t outs = 0;
+  const void* panels = nullptr;  // PackedMatrix::panels()
+  const float* bias = nullptr;   // [outs rounded up to kLanes], or null
+};
+
+/// One sequence's attention in one layer. A page of keys is [kv_heads, head_dim, kLanes
+/// positions]; a page of values is [kv_heads, kLanes positions, head_dim rounded up to kLanes].
+struct AttentionArgs {
+  const float* q = nullptr;  // [rows, heads * head_dim]
+  std::int64_t q_stride = 0;
+  float* out = nullptr;  // [rows, heads * head_dim]
+  std::int64_t out_stride = 0;
+  const void* keys = nullptr;            // page 0 of this layer
+  const void* values = nullptr;          // page 0 of this layer
+  const std::uint32_t* pages = nullptr;  // pages[i] holds positions [i * kLanes, (i + 1) * kLanes)
+  std::int64_t position = 0;             // of row 0
+  std::int64_t rows = 0;
+  std::int64_t window = 0;  // positions a row sees, itself included; 0: all before it
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  float scale = 0.0F;
+
+  [[gnu::always_inline]] std::int64_t group() const noexcept { return heads / kv_heads; }
+  [[gnu::always_inline]] std::int64_t value_dim() const noexcept {
+    return (head_dim + kLanes - 1) / kLanes * kLanes;
+  }
+  [[gnu::always_inline]] std::int64_t key_page() const noexcept {
+    return kv_heads * head_dim * kLanes;
+  }
+  [[gnu::always_inline]] std::int64_t value_page() const noexcept {
+    return kv_heads * value_dim() * kLanes;
+  }
+};
+
+struct KernelTable {
+  Isa isa = Isa::portable;
+  std::int64_t product_rows = 0;    // rows one register tile holds
+  std::int64_t attention_rows = 0;  // query vectors one call of attention_* takes at most
+
+  /// Panels [begin, end): outputs [begin * kLanes, min(outs, end * kLanes)).
+  void (*product_f32)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
+  void (*product_bf16)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
+
+  /// Query vectors [begin, end) of one kv head: vector v is row v / group, head
+  /// kv_head * group + v % group. `scratch` holds attention_scratch_floats().
+  void (*attention_f32)(const AttentionArgs&, std::int64_t kv_head, std::int64_t begin,
+                        std::int64_t end, float* scratch) = nullptr;
+  void (*attention_bf16)(const AttentionArgs&, std::int64_t kv_head, std::int64_t begin,
+                         std::int64_t end, float* scratch) = nullptr;
+
+  /// y = x / sqrt(mean(x^2) + eps) * weight; x and y may be the same.
+  void (*rms_norm)(const float* x, const float* weight, float eps, float* y,
+                   std::int64_t n) = nullptr;
+  /// y = (x - mean) / sqrt(variance + eps) * weight + bias; x and y may be the same.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, float* y,
+                     std::int64_t n) = nullptr;
+  /// Half-split rotary pairs in place: (x[i], x[i + n/2]) by angle i. cos, sin: [n / 2].
+  void (*rotate)(float* x, const float* cos, const float* sin, std::int64_t n) = nullptr;
+  /// y = act(x), in place allowed.
+  void (*activate[kActs])(const float* x, float* y, std::int64_t n) = {};
+  /// y = act(gate) * up; y may be gate.
+  void (*activate_gated[kActs])(const float* gate, const float* up, float* y, std::int64_t n) = {};
+  /// x += y
+  void (*add)(float* x, const float* y, std::int64_t n) = nullptr;
+  /// x = the bf16 nearest to x + y, as f32
+  void (*add_round_bf16)(float* x, const float* y, std::int64_t n) = nullptr;
+  void (*widen_bf16)(const std::uint16_t* x, float* y, std::int64_t n) = nullptr;
+  void (*narrow_bf16)(const float* x, std::uint16_t* y, std::int64_t n) = nullptr;
+};
+
+/// Floats of scratch one attention_* call needs for query vectors up to row `last_row`.
+inline std::int64_t attention_scratch_floats(const KernelTable& table, const AttentionArgs& args,
+                                             std::int64_t last_row) noexcept {
+  const std::int64_t positions = (args.position + last_row + 1 + 2 * kLanes) / kLanes * kLanes;
+  return table.attention_rows * (args.head_dim + positions + kLanes);
+}
+
+/// The table of a usable() instruction set.
+const KernelTable& kernel_table(Isa isa) noexcept;
+
+}  // namespace farmesh::kernels

@@ -1,0 +1,127 @@
+#include "kernels/thread_pool.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include <pthread.h>
+
+#include "base/assert.hpp"
+
+namespace farmesh::kernels {
+namespace {
+
+// Longer than the gap between two loops of a pass, far shorter than a token.
+constexpr std::chrono::microseconds kSpin{60};
+
+void pause() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// Polls `ready` for at most kSpin; true as soon as it holds.
+template <class Ready>
+bool spin_until(const Ready& ready) {
+  const auto give_up = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (ready()) return true;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < give_up);
+  return false;
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) : scratch_(static_cast<std::size_t>(threads)) {
+  FARMESH_ASSERT(threads >= 1);
+  for (int worker = 1; worker < threads; ++worker) {
+    workers_.emplace_back([this, worker] {
+#ifdef __linux__
+      pthread_setname_np(pthread_self(), "fm-kernel");
+#endif
+      work(worker);
+    });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+ThreadPool::Awake::Awake(ThreadPool& pool) noexcept : pool_(pool) { pool_.awake_.store(true); }
+ThreadPool::Awake::~Awake() { pool_.awake_.store(false); }
+
+float* ThreadPool::scratch(int worker, std::int64_t floats) {
+  AlignedBuffer& buffer = scratch_[static_cast<std::size_t>(worker)];
+  const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  if (buffer.size() < bytes) buffer = AlignedBuffer(bytes + bytes / 2);
+  return reinterpret_cast<float*>(buffer.data());
+}
+
+void ThreadPool::run(std::int64_t items, std::int64_t grain, Call call, const void* context) {
+  if (items <= 0) return;
+  if (workers_.empty() || items <= grain) {
+    call(context, 0, items, 0);
+    return;
+  }
+  const auto pieces = static_cast<std::uint32_t>((items + grain - 1) / grain);
+  const std::uint64_t epoch = (unclaimed_.load(std::memory_order_relaxed) >> 32) + 1;
+  loop_.call.store(call, std::memory_order_relaxed);
+  loop_.context.store(context, std::memory_order_relaxed);
+  loop_.items.store(items, std::memory_order_relaxed);
+  loop_.grain.store(grain, std::memory_order_relaxed);
+  loop_.pieces.store(pieces, std::memory_order_relaxed);
+  finished_.store(0, std::memory_order_relaxed);
+  unclaimed_.store(epoch << 32 | pieces, std::memory_order_release);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+
+  drain(0);
+  // What is left are pieces that a worker holds; a sleeping worker holds none.
+  const auto done = [&] { return finished_.load(std::memory_order_acquire) == pieces; };
+  while (!spin_until(done)) {
+    const std::uint32_t seen = finished_.load(std::memory_order_acquire);
+    if (seen != pieces) finished_.wait(seen, std::memory_order_acquire);
+  }
+}
+
+/// Claims and runs pieces until none is left.
+void ThreadPool::drain(int worker) {
+  std::uint64_t at = unclaimed_.load(std::memory_order_acquire);
+  while (static_cast<std::uint32_t>(at) != 0) {
+    const Call call = loop_.call.load(std::memory_order_relaxed);
+    const void* context = loop_.context.load(std::memory_order_relaxed);
+    const std::int64_t items = loop_.items.load(std::memory_order_relaxed);
+    const std::int64_t grain = loop_.grain.load(std::memory_order_relaxed);
+    const std::uint32_t pieces = loop_.pieces.load(std::memory_order_relaxed);
+    if (!unclaimed_.compare_exchange_weak(at, at - 1, std::memory_order_acq_rel,
+                                          std::memory_order_acquire)) {
+      continue;
+    }
+    const std::int64_t begin = (pieces - static_cast<std::uint32_t>(at)) * grain;
+    call(context, begin, std::min(begin + grain, items), worker);
+    if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == pieces) finished_.notify_one();
+    at = unclaimed_.load(std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::work(int worker) {
+  std::uint32_t seen = 0;
+  for (;;) {
+    const auto moved = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
+    const auto moved_or_idle = [&] { return moved() || !awake_.load(std::memory_order_relaxed); };
+    if (!spin_until(moved_or_idle) || !moved()) epoch_.wait(seen, std::memory_order_acquire);
+    seen = epoch_.load(std::memory_order_acquire);
+    if (stop_.load()) return;
+    drain(worker);
+  }
+}
+
+}  // namespace farmesh::kernels

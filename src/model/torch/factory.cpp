@@ -1,0 +1,94 @@
+// The one symbol of libfarmesh_torch.so.
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include <torch/version.h>
+
+#include "model/engine_loader.hpp"
+#include "model/torch/engine.hpp"
+
+namespace farmesh::model {
+namespace {
+
+// Raise when a kernel changes a bit: peers of different contracts must not share a session.
+constexpr const char* kExactContract = "/exact-1/fma";
+
+Result<void> check(const ModelConfig& config, const EngineOptions& options) {
+  switch (options.precision) {
+    case Precision::f32:
+    case Precision::bf16: break;
+    case Precision::f16:
+      return {Errc::model_unsupported, "f16 arithmetic needs a GPU: choose bf16 or f32"};
+    case Precision::int8:
+    case Precision::int4:
+      return {Errc::model_unsupported, "this engine has no " +
+                                           std::string(name(options.precision)) +
+                                           " weights: choose bf16 or f32"};
+  }
+  if (options.blocks.end < options.blocks.begin || options.blocks.end > config.num_layers) {
+    return {Errc::invalid_argument, "the model has layers 0:" + std::to_string(config.num_layers)};
+  }
+  if (options.blocks.empty() && !options.head) {
+    return {Errc::invalid_argument, "an engine needs layers, a head, or both"};
+  }
+  return {};
+}
+
+Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
+                                                 const WeightSource& source,
+                                                 const EngineOptions& options) {
+  if (Result<void> possible = check(config, options); !possible) return possible.error();
+  OpsOptions ops_options;
+  ops_options.weights = options.precision == Precision::f32 ? DType::f32 : DType::bf16;
+  ops_options.residual = residual_dtype(options.precision);
+  // Counts the cores this process may use, not the machine's.
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  ops_options.threads = std::clamp(options.threads > 0 ? options.threads : cores, 1, 1024);
+
+  std::string numerics(name(options.precision));
+  std::unique_ptr<Ops> ops;
+  if (options.numerics == Numerics::exact) {
+    at::set_num_threads(1);  // our pool does the work
+    Result<std::unique_ptr<Ops>> made = make_exact_ops(config, ops_options);
+    if (!made) return made.error();
+    ops = *std::move(made);
+    numerics += kExactContract;
+  } else {
+    ops = make_torch_ops(config, ops_options);
+    numerics += "/fast/torch-" TORCH_VERSION;
+  }
+  return std::unique_ptr<StageEngine>(
+      std::make_unique<Engine>(config, source, options, std::move(ops), std::move(numerics)));
+}
+
+}  // namespace
+}  // namespace farmesh::model
+
+extern "C" [[gnu::visibility("default")]] farmesh::model::StageEngine* farmesh_engine_v1(
+    std::uint32_t abi, const farmesh::model::ModelConfig* config,
+    const farmesh::model::WeightSource* weights, const farmesh::model::EngineOptions* options,
+    farmesh::Error* error) {
+  using farmesh::Errc;
+  if (abi != farmesh::model::kEngineAbi) {
+    *error = {Errc::engine_unavailable, "libfarmesh_torch is of another build of FarMesh"};
+    return nullptr;
+  }
+  try {
+    auto made = farmesh::model::make_engine(*config, *weights, *options);
+    if (made) return (*made).release();
+    *error = made.error();
+  } catch (const farmesh::model::LoadFailure& failure) {
+    *error = failure.error;
+  } catch (const std::bad_alloc&) {
+    *error = {Errc::out_of_memory, "not enough memory for the weights of these layers"};
+  } catch (const c10::Error& failure) {
+    *error = {Errc::compute_failed, failure.what_without_backtrace()};
+  } catch (const std::exception& failure) {
+    *error = {Errc::compute_failed, failure.what()};
+  }
+  return nullptr;
+}

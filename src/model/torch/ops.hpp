@@ -1,0 +1,119 @@
+// The arithmetic that a block is made of: the seam between the block and what computes it.
+//
+// ExactOps runs our kernels (Numerics::exact), TorchOps libtorch's own functions
+// (Numerics::fast). Another device or weight format is another implementation of this class;
+// the block does not change.
+//
+// Activations are f32 views [rows, columns] of the Workspace; row r of each belongs to row r of
+// the Batch. Threading: one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/bytes.hpp"
+#include "base/types.hpp"
+#include "model/model_config.hpp"
+#include "model/torch/torch.hpp"
+#include "model/weight_source.hpp"
+
+namespace farmesh::model {
+
+/// Consecutive rows of one session.
+struct BatchSequence {
+  std::span<const std::uint32_t> pages;  // pages[i]: positions [i * page_tokens, ...)
+  std::int64_t position = 0;             // of the first row
+  std::int64_t rows = 0;
+  std::int64_t first_row = 0;  // in the batch
+};
+
+struct Batch {
+  std::vector<BatchSequence> sequences;
+  std::int64_t rows = 0;
+};
+
+/// A weight matrix [out, in] in the form its Ops computes with. Immutable.
+class Matrix {
+ public:
+  virtual ~Matrix() = default;
+  virtual std::uint64_t bytes() const = 0;
+};
+
+struct Norm {
+  NormKind kind = NormKind::rms;
+  double eps = 0.0;
+  at::Tensor weight;  // f32 [n]
+  at::Tensor bias;    // f32 [n], undefined for rms
+};
+
+/// Keys and values of one layer; the first dimension counts pages, the rest is the Ops' own.
+struct LayerCache {
+  at::Tensor keys;
+  at::Tensor values;
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  /// Stacks row-major [*, cols] tensors on top of each other. Keeps no reference to them.
+  virtual std::shared_ptr<const Matrix> matrix(std::span<const TensorView> parts) = 0;
+  /// Concatenates vectors as f32.
+  virtual at::Tensor vector(std::span<const TensorView> parts) = 0;
+  /// Pages of undefined content; throws std::bad_alloc or c10::Error.
+  virtual LayerCache cache(std::uint32_t pages) = 0;
+  /// Bytes of one page of one layer, keys and values.
+  virtual std::uint64_t page_bytes() const = 0;
+  /// f32 [rows, columns], uninitialised, rows laid out as this Ops likes them.
+  virtual at::Tensor activations(std::int64_t rows, std::int64_t columns) = 0;
+
+  /// Between bytes in the residual dtype, [rows, hidden], and activations.
+  virtual void read_residual(ByteView bytes, const at::Tensor& hidden) = 0;
+  virtual void write_residual(const at::Tensor& hidden, MutableByteView bytes) = 0;
+  /// hidden[i] = row ids[i] of `embedding`.
+  virtual void embed(const Matrix& embedding, std::span<const TokenId> ids,
+                     const at::Tensor& hidden) = 0;
+
+  /// out = norm(x) over the last dimension.
+  virtual void norm(const at::Tensor& x, const Norm& norm, const at::Tensor& out) = 0;
+  /// out = x W^T + bias; `bias` may be undefined.
+  virtual void linear(const at::Tensor& x, const Matrix& weights, const at::Tensor& bias,
+                      const at::Tensor& out) = 0;
+  /// qkv [rows, q | k | v]: norms q and k by head where the norms' weights are defined, rotates
+  /// both by position, writes k and v into the cache; q stays in place.
+  virtual void rotate_and_store(const at::Tensor& qkv, const Norm& q_norm, const Norm& k_norm,
+                                const Batch& batch, const LayerCache& cache) = 0;
+  /// Causal attention of the q columns over the cache; each row sees `window` positions, 0: all.
+  virtual void attend(const at::Tensor& qkv, const Batch& batch, const LayerCache& cache,
+                      std::uint32_t window, const at::Tensor& out) = 0;
+  /// Gated: wide [rows, gate | up], its first half becomes act(gate) * up; else act(wide).
+  virtual void activate(const at::Tensor& wide, Activation activation, bool gated) = 0;
+  /// hidden += delta
+  virtual void add(const at::Tensor& hidden, const at::Tensor& delta) = 0;
+  /// hidden += delta, rounded to the residual dtype: the end of a block.
+  virtual void add_rounded(const at::Tensor& hidden, const at::Tensor& delta) = 0;
+
+  /// From here to its end the caller computes without pause (RAII; may be null).
+  class Pass {
+   public:
+    virtual ~Pass() = default;
+  };
+  virtual std::unique_ptr<Pass> begin_pass() { return nullptr; }
+};
+
+struct OpsOptions {
+  DType weights = DType::bf16;   // f32 or bf16
+  DType residual = DType::bf16;  // also the cache's dtype
+  int threads = 1;
+};
+
+/// Our kernels. Fails with config_invalid when FARMESH_ISA names no instruction set of this CPU.
+Result<std::unique_ptr<Ops>> make_exact_ops(const ModelConfig& config, const OpsOptions& options);
+/// libtorch's functions, on its own threads.
+std::unique_ptr<Ops> make_torch_ops(const ModelConfig& config, const OpsOptions& options);
+
+inline constexpr std::uint32_t kPageTokens = 16;
+
+}  // namespace farmesh::model
