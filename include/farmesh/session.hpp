@@ -147,7 +147,7 @@ class FARMESH_API Session {
  public:
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
-  ~Session();  // frees the cache on every peer, without waiting for them
+  ~Session();  // frees the cache on every peer, without waiting; a stream still read goes on
 
   /// Continues the session's text with `prompt` and then with the model's words. Everything that
   /// can go wrong is told by the stream: busy (the stream before this one still runs),
@@ -162,7 +162,7 @@ class FARMESH_API Session {
   /// chat template), template_unsupported.
   TokenStream chat(const std::vector<ChatMessage>& messages, const GenerateOptions& options = {});
 
-  /// All token ids of the session, prompts and output, up to the last turn that ended.
+  /// All token ids of the session so far, prompts and output.
   std::vector<TokenId> ids() const;
 
   struct Impl;

@@ -1,0 +1,150 @@
+#include "client/conversation.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.hpp"
+#include "client/local_runner.hpp"
+#include "client/remote_runner.hpp"
+
+namespace farmesh::client {
+namespace {
+
+FinishReason reason_of(wire::Finish finish) {
+  switch (finish) {
+    case wire::Finish::none: return FinishReason::none;
+    case wire::Finish::stop: return FinishReason::stop;
+    case wire::Finish::length: return FinishReason::length;
+    case wire::Finish::cancelled: return FinishReason::cancelled;
+  }
+  return FinishReason::none;
+}
+
+bool contains(const std::vector<TokenId>& ids, TokenId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+}  // namespace
+
+Conversation::Conversation(const SharedModel& model, const SessionOptions& options)
+    : model_(model),
+      context_tokens_(options.context_tokens == 0
+                          ? model.context_tokens
+                          : std::min(options.context_tokens, model.context_tokens)) {}
+
+std::unique_ptr<TurnRunner> Conversation::make_runner() {
+  if (model_.head == nullptr) return std::make_unique<RemoteRunner>(model_);
+  // The gate is asked on the network thread only, while this conversation runs a turn.
+  return std::make_unique<LocalRunner>(model_, *model_.head, context_tokens_,
+                                       [this] { return !turn_ || !turn_->queue->full(); });
+}
+
+void Conversation::start(TurnRequest request, std::shared_ptr<TokenQueue> queue) {
+  FARMESH_ASSERT(!turn_);
+  if (closed_ || queue->cancelled()) {
+    queue->finish(FinishReason::cancelled, 0);
+    return;
+  }
+  if (request.restart) {
+    ids_.clear();
+    runner_.reset();
+  }
+  ids_.insert(ids_.end(), request.ids.begin(), request.ids.end());
+  const bool continuing = std::any_of(
+      ids_.begin(), ids_.end(), [this](TokenId id) { return !model_.tokenizer->is_special(id); });
+  const std::uint32_t room =
+      context_tokens_ - std::min<std::uint32_t>(context_tokens_, std::uint32_t(ids_.size()));
+  transcript_ = std::move(request.transcript);
+  turn_.emplace(TurnState{
+      .queue = std::move(queue),
+      .stop_tokens = request.options.ignore_eos ? std::vector<TokenId>() : model_.eos_tokens,
+      .limit = std::min(request.options.max_tokens, room),
+      .detokenizer = text::Detokenizer(model_.tokenizer, continuing),
+      .stops = StopFilter(request.options.stop),
+  });
+  if (!runner_) runner_ = make_runner();
+  model_.turns->began(shared_from_this());
+  net::spawn(model_.runtime->executor(), "client turn",
+             run(shared_from_this(), std::move(request)));
+}
+
+net::Task<void> Conversation::run(std::shared_ptr<Conversation> self, TurnRequest request) {
+  const std::size_t ids_before = ids_.size() - request.ids.size();
+  TurnInput input;
+  input.ids = ids_;
+  input.max_tokens = turn_->limit;
+  input.sampling = request.options.sampling;
+  input.stop_tokens = turn_->stop_tokens;
+  driver::OnToken on_token = [this](const wire::TokenMessage& message) { return accept(message); };
+
+  const std::uint32_t recoveries_before = runner_->recoveries();
+  Result<wire::Finish> finish = wire::Finish::cancelled;
+  if (!turn_->queue->cancelled()) {  // between start() and here
+    finish = co_await runner_->run(std::move(input), std::move(on_token));
+  }
+  const std::uint32_t recoveries = runner_->recoveries() - recoveries_before;
+  end(std::move(finish), ids_before, recoveries);
+  if (closed_) runner_.reset();  // what it stands on may go once the turn counts as ended
+  model_.turns->ended(self);
+}
+
+bool Conversation::accept(const wire::TokenMessage& message) {
+  const bool is_stop_token = contains(turn_->stop_tokens, message.id);
+  const bool is_last = is_stop_token || message.index + 1 >= turn_->limit;
+  ids_.push_back(message.id);
+
+  std::string text = is_stop_token ? std::string() : turn_->detokenizer.push(message.id);
+  if (is_last) text += turn_->detokenizer.flush();
+  StopFilter::Piece piece = turn_->stops.push(text);
+  if (is_last && !piece.stopped) piece.text += turn_->stops.flush();
+  turn_->stopped_by_text = piece.stopped;
+  if (transcript_) *transcript_ += piece.text;
+
+  Token token{message.id, std::move(piece.text), message.logprob, {}};
+  for (const wire::TopToken& top : message.top) token.top.push_back({top.id, top.logprob});
+  turn_->queue->push(std::move(token), message, model_.runtime->clock().now());
+  return !piece.stopped && !turn_->queue->cancelled();
+}
+
+void Conversation::end(Result<wire::Finish> finish, std::size_t ids_before,
+                       std::uint32_t recoveries) {
+  const TurnState turn = std::move(*turn_);
+  turn_.reset();
+  // The text and the ids part ways when a stop string cut the one and not the other.
+  if (turn.stopped_by_text || !finish || *finish == wire::Finish::cancelled) transcript_.reset();
+
+  if (turn.stopped_by_text) {
+    turn.queue->finish(FinishReason::stop, recoveries);
+  } else if (finish) {
+    turn.queue->finish(reason_of(*finish), recoveries);
+  } else if (finish.error().code == Errc::cancelled) {
+    turn.queue->finish(FinishReason::cancelled, recoveries);
+  } else {
+    // A turn that failed before its first token leaves the session as it was.
+    if (turn.queue->usage().tokens == 0) ids_.resize(ids_before);
+    runner_.reset();
+    turn.queue->fail(finish.error(), recoveries);
+  }
+}
+
+void Conversation::resume() {
+  if (turn_ && runner_) runner_->poke();
+}
+
+void Conversation::cancel(const std::shared_ptr<TokenQueue>& queue) {
+  if (!turn_ || turn_->queue != queue) return;
+  runner_->cancel();
+  runner_->poke();
+}
+
+void Conversation::close() {
+  closed_ = true;
+  if (turn_) {
+    turn_->queue->cancel();
+    cancel(turn_->queue);
+  } else {
+    runner_.reset();
+  }
+}
+
+}  // namespace farmesh::client

@@ -1,0 +1,106 @@
+#include "client/token_queue.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace farmesh::client {
+
+TokenQueue::TokenQueue(std::size_t capacity, TurnMeter meter, std::function<void()> on_room)
+    : capacity_(std::max<std::size_t>(capacity, 1)),
+      on_room_(std::move(on_room)),
+      meter_(std::move(meter)) {}
+
+TokenQueue::TokenQueue(Error error)
+    : capacity_(1), meter_({}, 0), error_(std::move(error)), ended_(true) {}
+
+void TokenQueue::push(Token token, const wire::TokenMessage& message, TimePoint now) {
+  {
+    const std::lock_guard lock(mutex_);
+    meter_.record(message, now);
+    if (!cancelled_) tokens_.push_back(std::move(token));
+  }
+  changed_.notify_all();
+}
+
+void TokenQueue::finish(FinishReason reason, std::uint32_t recoveries) {
+  {
+    const std::lock_guard lock(mutex_);
+    meter_.finish(cancelled_ ? FinishReason::cancelled : reason, recoveries);
+    ended_ = true;
+  }
+  changed_.notify_all();
+}
+
+void TokenQueue::fail(Error error, std::uint32_t recoveries) {
+  {
+    const std::lock_guard lock(mutex_);
+    meter_.finish(FinishReason::none, recoveries);
+    error_ = std::move(error);
+    ended_ = true;
+  }
+  changed_.notify_all();
+}
+
+bool TokenQueue::full() const {
+  const std::lock_guard lock(mutex_);
+  return !cancelled_ && tokens_.size() >= capacity_;
+}
+
+bool TokenQueue::cancelled() const {
+  const std::lock_guard lock(mutex_);
+  return cancelled_;
+}
+
+Result<std::optional<Token>> TokenQueue::pop() {
+  std::optional<Token> token;
+  bool has_room = false;
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !tokens_.empty() || ended_ || cancelled_; });
+    if (cancelled_) return std::optional<Token>();
+    if (tokens_.empty()) {
+      if (error_) return *error_;
+      return std::optional<Token>();
+    }
+    token = std::move(tokens_.front());
+    tokens_.pop_front();
+    has_room = tokens_.size() == capacity_ / 2;
+  }
+  if (has_room && on_room_) on_room_();
+  return token;
+}
+
+bool TokenQueue::cancel() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (ended_ || cancelled_) return false;
+    cancelled_ = true;
+    tokens_.clear();
+    meter_.finish(FinishReason::cancelled, 0);
+  }
+  changed_.notify_all();
+  return true;
+}
+
+void TokenQueue::wait_ended() const {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return ended_; });
+}
+
+bool TokenQueue::ended() const {
+  const std::lock_guard lock(mutex_);
+  return ended_;
+}
+
+Usage TokenQueue::usage() const {
+  const std::lock_guard lock(mutex_);
+  return meter_.usage();
+}
+
+std::optional<Error> TokenQueue::error() const {
+  const std::lock_guard lock(mutex_);
+  if (cancelled_) return std::nullopt;
+  return error_;
+}
+
+}  // namespace farmesh::client

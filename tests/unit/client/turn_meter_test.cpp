@@ -1,0 +1,75 @@
+#include "client/turn_meter.hpp"
+
+#include <chrono>
+
+#include <doctest/doctest.h>
+
+namespace farmesh::client {
+namespace {
+
+using std::chrono::milliseconds;
+
+wire::TokenMessage message(std::vector<wire::Hop> route, std::vector<wire::HopTime> times) {
+  wire::TokenMessage token;
+  token.route = std::move(route);
+  token.times = std::move(times);
+  return token;
+}
+
+}  // namespace
+
+TEST_SUITE("client/turn_meter") {
+  TEST_CASE("speed is that of the tokens after the first") {
+    const TimePoint began{};
+    TurnMeter meter(began, 5);
+    meter.record(message({}, {}), began + milliseconds(100));
+    CHECK(meter.usage().tokens_per_second == 0);
+    meter.record(message({}, {}), began + milliseconds(110));
+    meter.record(message({}, {}), began + milliseconds(120));
+    meter.finish(FinishReason::length, 1);
+
+    const Usage usage = meter.usage();
+    CHECK(usage.prompt_tokens == 5);
+    CHECK(usage.tokens == 3);
+    CHECK(usage.ttft_ms == doctest::Approx(100));
+    CHECK(usage.tokens_per_second == doctest::Approx(100));
+    CHECK(usage.finish == FinishReason::length);
+    CHECK(usage.recoveries == 1);
+  }
+
+  TEST_CASE("a hop's time is a mean over tokens, the prompt's own left out") {
+    TurnMeter meter({}, 1);
+    meter.record(message({{"a", {0, 2}}, {"b", {2, 4}}}, {{0, 90'000, 8}, {0, 80'000, 8}}), {});
+    CHECK(meter.usage().hops[0].ms == doctest::Approx(90));
+    meter.record(message({}, {{500, 1'500, 1}, {0, 1'000, 1}}), {});
+    meter.record(message({}, {{0, 4'000, 1}, {0, 1'000, 1}}), {});
+
+    const Usage usage = meter.usage();
+    REQUIRE(usage.hops.size() == 2);
+    CHECK(usage.hops[0].peer == "a");
+    CHECK(usage.hops[0].span == Span{0, 2});
+    CHECK(usage.hops[0].ms == doctest::Approx(3));
+    CHECK(usage.hops[1].ms == doctest::Approx(1));
+  }
+
+  TEST_CASE("after a change of route the hops that stayed keep their mean") {
+    TurnMeter meter({}, 1);
+    meter.record(message({{"a", {0, 2}}, {"b", {2, 4}}}, {{0, 1'000, 1}, {0, 1'000, 1}}), {});
+    meter.record(message({}, {{0, 1'000, 1}, {0, 1'000, 1}}), {});
+    meter.record(message({{"a", {0, 2}}, {"c", {2, 4}}}, {{0, 3'000, 1}, {0, 9'000, 1}}), {});
+
+    const Usage usage = meter.usage();
+    REQUIRE(usage.hops.size() == 2);
+    CHECK(usage.hops[0].ms == doctest::Approx(2));
+    CHECK(usage.hops[1].peer == "c");
+    CHECK(usage.hops[1].ms == doctest::Approx(9));
+  }
+
+  TEST_CASE("times without a known route are ignored") {
+    TurnMeter meter({}, 1);
+    meter.record(message({}, {{0, 1'000, 1}}), {});
+    CHECK(meter.usage().hops.empty());
+  }
+}
+
+}  // namespace farmesh::client
