@@ -1,10 +1,20 @@
 // Everything an application needs: open a model over peers, talk to it, or be a peer.
 #pragma once
 
+#include <string_view>
+
 #include <farmesh/errors.hpp>
+#include <farmesh/export.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/peer.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/sampling.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
+
+namespace farmesh {
+
+/// Of the library that runs, such as "0.1.0".
+FARMESH_API std::string_view version() noexcept;
+
+}  // namespace farmesh

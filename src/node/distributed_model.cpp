@@ -1,0 +1,57 @@
+// The public DistributedModel: a handle on node::OpenModel that forked children leave alone.
+#include <utility>
+
+#include <farmesh/model.hpp>
+
+#include "client/process_guard.hpp"
+#include "client/session_factory.hpp"
+#include "node/open_model.hpp"
+
+namespace farmesh {
+
+struct DistributedModel::Impl {
+  client::ProcessGuard guard;
+  std::shared_ptr<node::OpenModel> model;
+
+  ~Impl() {
+    // In a forked child the network thread is missing: its object is left to the process's end.
+    if (guard.forked()) new std::shared_ptr<node::OpenModel>(std::move(model));
+  }
+};
+
+DistributedModel::DistributedModel(std::shared_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+DistributedModel::DistributedModel(DistributedModel&&) noexcept = default;
+DistributedModel& DistributedModel::operator=(DistributedModel&&) noexcept = default;
+DistributedModel::~DistributedModel() = default;
+
+Result<DistributedModel> DistributedModel::open(ModelOptions options) {
+  auto model = std::make_shared<node::OpenModel>(std::move(options));
+  if (const Result<void> opened = model->open(); !opened) return opened.error();
+  auto impl = std::make_shared<Impl>();
+  impl->model = std::move(model);
+  return DistributedModel(std::move(impl));
+}
+
+Result<Session> DistributedModel::open_session(const SessionOptions& options) const {
+  if (const Result<void> usable = impl_->guard.check(); !usable) return usable.error();
+  std::shared_ptr<const client::SharedModel> shared(impl_->model, &impl_->model->shared());
+  return client::make_session(std::move(shared), options);
+}
+
+Result<std::vector<TokenId>> DistributedModel::encode(std::string_view text,
+                                                      bool add_special) const {
+  text::EncodeOptions encoding;
+  encoding.add_special = add_special;
+  return impl_->model->shared().tokenizer->encode(text, encoding);
+}
+
+std::string DistributedModel::decode(const std::vector<TokenId>& ids) const {
+  return text::decode(impl_->model->shared().tokenizer, ids);
+}
+
+ModelSummary DistributedModel::info() const {
+  if (impl_->guard.forked()) return {};
+  return impl_->model->summary();
+}
+
+}  // namespace farmesh

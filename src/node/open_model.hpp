@@ -1,0 +1,63 @@
+// A model as this process has it: the stage it computes itself, the peers it knows, and the
+// network thread that ties them together. Behind the public DistributedModel.
+//
+// Takes a folder and addresses, gives client/ a SharedModel to run sessions on.
+// Threading: made, asked and destroyed on callers' threads, one at a time for open().
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <farmesh/model.hpp>
+
+#include "base/types.hpp"
+#include "client/open_turns.hpp"
+#include "client/shared_model.hpp"
+#include "driver/peer_set.hpp"
+#include "model/model_config.hpp"
+#include "net/runtime.hpp"
+#include "serve/peer.hpp"
+#include "serve/worker.hpp"
+
+namespace farmesh::node {
+
+class OpenModel {
+ public:
+  explicit OpenModel(ModelOptions options);
+  ~OpenModel();
+  OpenModel(const OpenModel&) = delete;
+  OpenModel& operator=(const OpenModel&) = delete;
+
+  /// Call once, first. Fails as DistributedModel::open().
+  Result<void> open();
+
+  const client::SharedModel& shared() const noexcept { return shared_; }
+  ModelSummary summary();  // from any thread but the network's
+
+ private:
+  Result<void> check_options() const;
+  Result<void> open_weights();
+  void make_peer_set();
+  net::Task<Result<void>> connect();
+  net::Task<Result<void>> add_local_stage();
+  Result<void> check_coverage() const;
+  std::vector<PeerStatus> peer_status() const;
+
+  const ModelOptions options_;
+  net::Runtime runtime_;
+  model::ModelConfig config_;
+  std::optional<ModelHash> hash_;
+  std::vector<std::pair<std::string, Error>> failures_;  // of connecting
+
+  // In the order of making; taken down the other way round, on the network thread.
+  std::unique_ptr<serve::Worker> worker_;    // none with a remote head
+  std::unique_ptr<serve::Peer> local_peer_;  // only with `local`
+  std::unique_ptr<driver::PeerSet> peers_;
+  std::unique_ptr<client::OpenTurns> turns_;
+  client::SharedModel shared_;
+};
+
+}  // namespace farmesh::node

@@ -1,0 +1,214 @@
+// The public Peer: a stage behind a listening address, and the generation loop for clients
+// without a head where one is hosted.
+#include "serve/peer.hpp"
+
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include <farmesh/peer.hpp>
+
+#include "base/digest.hpp"
+#include "client/process_guard.hpp"
+#include "model/model_hash.hpp"
+#include "net/runtime.hpp"
+#include "node/generate_service.hpp"
+#include "node/hello.hpp"
+#include "node/model_text.hpp"
+#include "node/stage.hpp"
+
+namespace farmesh {
+namespace {
+
+// What lives on the network thread, and the thread itself.
+class ServingNode {
+ public:
+  explicit ServingNode(PeerOptions options) : options_(std::move(options)) {}
+  ~ServingNode() { stop(std::chrono::milliseconds(0)); }
+  ServingNode(const ServingNode&) = delete;
+  ServingNode& operator=(const ServingNode&) = delete;
+
+  Result<void> start();
+  void stop(std::chrono::milliseconds drain);
+  void wait();
+  PeerStats stats();
+
+  const std::string& address() const noexcept { return address_; }
+  const std::string& numerics_class() const noexcept { return numerics_class_; }
+  const std::string& model_hash() const noexcept { return model_hash_; }
+  std::uint32_t num_layers() const noexcept { return stage_.config.num_layers; }
+
+ private:
+  Result<void> listen();
+  std::unique_ptr<node::GenerateService> make_service() const;
+
+  const PeerOptions options_;
+  mutable net::Runtime runtime_;
+  node::Stage stage_;
+  std::unique_ptr<node::GenerateService> service_;
+  std::unique_ptr<serve::Peer> peer_;
+  std::string address_;
+  std::string numerics_class_;
+  std::string model_hash_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  enum class State { running, stopping, stopped } state_ = State::running;
+};
+
+Result<void> ServingNode::start() {
+  node::StageOptions stage;
+  stage.folder = options_.folder;
+  stage.layers = options_.layers;
+  stage.head = options_.head;
+  stage.precision = options_.precision;
+  stage.threads = options_.threads;
+  stage.cache_tokens = options_.cache_tokens;
+  stage.on_loading = options_.on_loading;
+  Result<node::Stage> loaded = node::load_stage(stage, runtime_);
+  if (!loaded) return loaded.error();
+  stage_ = *std::move(loaded);
+  numerics_class_ = stage_.worker->info().numerics_class;
+  model_hash_ = model::to_hex(stage_.hash);
+
+  Result<void> listening;
+  runtime_.run_blocking([this, &listening] { listening = listen(); });
+  return listening;
+}
+
+Result<void> ServingNode::listen() {
+  serve::PeerOptions peer;
+  peer.node_id = node::random_node_id();
+  peer.software = node::software_name();
+  peer.advertised_address = options_.advertise;
+  peer.model_id =
+      options_.model_id.empty() ? node::display_name(options_.folder) : options_.model_id;
+  peer.model_hash = stage_.hash;
+  peer.num_layers = stage_.config.num_layers;
+  if (options_.head) service_ = make_service();
+  peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *stage_.worker, std::move(peer),
+                                        service_.get());
+  Result<std::string> address = peer_->listen(options_.listen);
+  if (!address) return address.error();
+  address_ = *std::move(address);
+  if (service_ && !options_.layers.empty()) {
+    // The loop reaches the layers of this node as it reaches all others.
+    service_->add_peer(options_.advertise.empty() ? address_ : options_.advertise);
+  }
+  return {};
+}
+
+std::unique_ptr<node::GenerateService> ServingNode::make_service() const {
+  client::SharedModel model;
+  model.runtime = &runtime_;
+  model.head = stage_.worker.get();
+  model.num_layers = stage_.config.num_layers;
+  model.hidden_size = stage_.config.hidden_size;
+  model.vocab_size = stage_.config.vocab_size;
+  model.context_tokens = stage_.config.max_position;
+  model.page_tokens = stage_.worker->info().page_tokens;
+  model.residual = stage_.worker->info().residual;
+  model.prefix_key.resize(32);
+  random_bytes(model.prefix_key);
+
+  driver::PeerSetOptions set;
+  set.hello = node::client_hello();
+  set.model_hash = stage_.hash;
+  set.numerics_class = stage_.worker->info().numerics_class;
+  return std::make_unique<node::GenerateService>(runtime_, *stage_.worker, std::move(model),
+                                                 std::move(set), options_.peers);
+}
+
+void ServingNode::stop(std::chrono::milliseconds drain) {
+  {
+    std::unique_lock lock(mutex_);
+    if (state_ != State::running) {
+      changed_.wait(lock, [this] { return state_ == State::stopped; });
+      return;
+    }
+    state_ = State::stopping;
+  }
+  if (peer_) {
+    const TimePoint deadline = runtime_.clock().now() + drain;
+    std::function<net::Task<void>()> end = [this, deadline] { return peer_->drain(deadline); };
+    runtime_.await_blocking<void>(std::move(end));
+  }
+  if (service_) {
+    std::function<net::Task<void>()> close = [this] { return service_->close_all(); };
+    runtime_.await_blocking<void>(std::move(close));
+  }
+  runtime_.run_blocking([this] {
+    peer_.reset();
+    service_.reset();
+    stage_.worker.reset();
+  });
+  {
+    const std::lock_guard lock(mutex_);
+    state_ = State::stopped;
+  }
+  changed_.notify_all();
+}
+
+void ServingNode::wait() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return state_ == State::stopped; });
+}
+
+PeerStats ServingNode::stats() {
+  PeerStats stats;
+  runtime_.run_blocking([this, &stats] {
+    if (!peer_) return;
+    const serve::PeerStats served = peer_->stats();
+    stats.steps = served.steps;
+    stats.rows = served.rows;
+    stats.forwarded_bytes = served.forwarded_bytes;
+    stats.sessions = served.sessions;
+    stats.connections = served.connections;
+    stats.weight_bytes = stage_.worker->info().weight_bytes;
+  });
+  return stats;
+}
+
+}  // namespace
+
+struct Peer::Impl {
+  client::ProcessGuard guard;
+  std::unique_ptr<ServingNode> node;
+
+  ~Impl() {
+    // In a forked child the threads are missing: the object is left to the process's end.
+    if (guard.forked()) (void)node.release();
+  }
+};
+
+Peer::Peer(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+Peer::Peer(Peer&&) noexcept = default;
+Peer& Peer::operator=(Peer&&) noexcept = default;
+Peer::~Peer() = default;
+
+Result<Peer> Peer::start(PeerOptions options) {
+  auto impl = std::make_unique<Impl>();
+  impl->node = std::make_unique<ServingNode>(std::move(options));
+  if (const Result<void> started = impl->node->start(); !started) return started.error();
+  return Peer(std::move(impl));
+}
+
+const std::string& Peer::address() const noexcept { return impl_->node->address(); }
+std::uint32_t Peer::num_layers() const noexcept { return impl_->node->num_layers(); }
+const std::string& Peer::numerics_class() const noexcept { return impl_->node->numerics_class(); }
+const std::string& Peer::model_hash() const noexcept { return impl_->node->model_hash(); }
+
+void Peer::wait() {
+  if (!impl_->guard.forked()) impl_->node->wait();
+}
+
+void Peer::stop(std::chrono::milliseconds drain) {
+  if (!impl_->guard.forked()) impl_->node->stop(drain);
+}
+
+PeerStats Peer::stats() const {
+  if (impl_->guard.forked()) return {};
+  return impl_->node->stats();
+}
+
+}  // namespace farmesh

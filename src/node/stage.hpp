@@ -1,0 +1,45 @@
+// What one process computes of a model: an engine with its layers and, where asked, the head,
+// behind one worker. One a process, whatever is served from it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include <farmesh/result.hpp>
+#include <farmesh/types.hpp>
+
+#include "base/types.hpp"
+#include "model/model_config.hpp"
+#include "net/runtime.hpp"
+#include "serve/worker.hpp"
+
+namespace farmesh::node {
+
+struct StageOptions {
+  std::filesystem::path folder;
+  std::optional<Span> layers;  // nothing: all of them
+  bool head = false;
+  std::optional<Precision> precision;
+  int threads = 0;
+  std::uint32_t cache_tokens = 16'384;
+  std::function<void(std::uint64_t, std::uint64_t)> on_loading;
+};
+
+struct Stage {
+  model::ModelConfig config;
+  ModelHash hash;
+  std::unique_ptr<serve::Worker> worker;  // belongs to the network thread
+};
+
+/// Reads the folder, computes its hash, loads the weights. On the caller's thread; blocks.
+/// Fails with model_not_found, model_malformed, model_unsupported, config_mismatch,
+/// invalid_argument (layers outside the model), engine_unavailable, out_of_memory.
+Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime);
+
+/// What the files call for when the caller does not say: f32 for f32, else bf16.
+Precision default_precision(const model::ModelConfig& config) noexcept;
+
+}  // namespace farmesh::node
