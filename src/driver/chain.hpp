@@ -37,6 +37,8 @@ struct ChainOptions {
   std::chrono::milliseconds min_patience{2'000};     // measured patience is never below
   double patience_factor = 8.0;                      // times the slowest recent step of that size
   int max_recoveries_per_step = 16;
+  std::chrono::milliseconds capacity_patience{10'000};  // while the only peers for a layer are full
+  std::uint32_t first_epoch = 1;  // above those of any earlier chain of the same session
 };
 
 struct HopReport {
@@ -46,11 +48,19 @@ struct HopReport {
   double total_ms = 0;  // queue and compute over all steps
 };
 
+/// Positions [begin, end), and the route whose results were used for them: who did the work that
+/// counts. Rebuilt and repeated rows are in no range, nor are those found by page name.
+struct CommittedRows {
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
+  route::Route route;
+};
+
 struct ChainEvent {
   enum class Kind { opened, lost, replaced, replayed } kind;
   std::string address;
   Span span;
-  std::uint32_t positions = 0;  // replayed
+  std::uint32_t positions = 0;  // replayed: how many, through `span`, which ends at `address`
 };
 
 class Chain {
@@ -59,6 +69,7 @@ class Chain {
   /// embeddings of the session's tokens.
   using Inputs = std::function<net::Task<Result<Payload>>(std::uint32_t from, std::uint32_t count)>;
 
+  /// `peers` must outlive the chain.
   Chain(PeerSet& peers, Inputs inputs, ChainOptions options,
         std::function<void(const ChainEvent&)> on_event = {});
   ~Chain();  // closes the session on every peer, without waiting
@@ -67,24 +78,32 @@ class Chain {
   /// holds by page name: generation may start there. Fails with no_route, no_cache_space, busy …
   net::Task<Result<std::uint32_t>> open();
 
-  /// Runs positions [from, from + count) and returns the last row, [1, hidden] (or all rows).
-  /// Long runs are cut into chunks that follow each other through the stages. Recovers from
-  /// lost peers; fails when no peer is left for some layer, or with cancelled.
+  /// Raises the promised positions and tells the names of more pages, for a further turn. A hop
+  /// that has no room is replaced. Fails as open() does.
+  net::Task<Result<void>> extend(std::uint32_t max_positions, std::vector<PageName> page_names);
+
+  /// Runs positions [from, from + count) and returns the last row, [1, hidden] (or all rows, or
+  /// none); `from` is at most positions(), and what was computed beyond it is forgotten. Long
+  /// runs are cut into chunks that follow each other through the stages. Recovers from lost
+  /// peers; fails with no_route when no peer is left for some layer, with context_exceeded beyond
+  /// the promise, with cancelled, or as `inputs` does. May be called again after a failure.
   net::Task<Result<Payload>> step(std::uint32_t from, std::uint32_t count, wire::Want want);
 
-  /// Forgets positions from `position` on, everywhere.
-  net::Task<Result<void>> truncate(std::uint32_t position);
+  /// Forgets positions from `position` on, everywhere. The peers are told, not waited for.
+  void truncate(std::uint32_t position);
 
   /// Frees the session's pages on every peer at once; a step in progress ends with cancelled.
   void close();
 
-  std::vector<HopReport> hops() const;
-  std::uint32_t positions() const noexcept;  // computed by every stage
-  std::uint32_t recoveries() const noexcept;
+  std::vector<HopReport> hops() const;  // of the present route
+  const std::vector<CommittedRows>& committed() const noexcept;
+  std::uint32_t positions() const noexcept;   // computed by every stage
+  std::uint32_t epoch() const noexcept;       // the newest in use
+  std::uint32_t recoveries() const noexcept;  // times a lost hop was repaired
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with steps under way
 };
 
 }  // namespace farmesh::driver

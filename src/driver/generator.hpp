@@ -35,8 +35,8 @@ struct GeneratorOptions {
 
 struct Turn {
   std::vector<TokenId> ids;      // appended to the session's before generating
-  std::uint32_t emitted = 0;     // the last of `ids` that were output already (takeover)
-  std::uint32_t max_tokens = 0;  // clipped to the context; 0 runs the prompt only
+  std::uint32_t emitted = 0;     // the last ids of the session that are output of this very turn
+  std::uint32_t max_tokens = 0;  // including those; clipped to the context; 0 runs the prompt only
   SamplingOptions sampling;
   std::vector<TokenId> stop_tokens;  // the token that stops is reported, then the turn ends
 };
@@ -46,26 +46,31 @@ using OnToken = std::function<bool(const wire::TokenMessage&)>;
 
 class Generator {
  public:
+  /// `peers` and `head` must outlive the generator.
   Generator(PeerSet& peers, wire::Head& head, GeneratorOptions options,
             std::function<void(const ChainEvent&)> on_event = {});
   ~Generator();
 
-  /// Runs one turn; the cache stays for the next. `on_token` is called for each token, and not
-  /// for the end. Fails with context_exceeded (the ids alone do not fit), invalid_argument (no
-  /// ids at all, an id outside the vocabulary), no_route, cancelled.
+  /// Runs one turn, one at a time; the cache stays for the next. `on_token` is called for each
+  /// token, numbered from turn.emitted, and not for the end; the token that stops is told too.
+  /// Gives cancelled after cancel(), or when `on_token` says so. Fails with context_exceeded (the
+  /// ids alone do not fit), invalid_argument (no ids at all, an id outside the vocabulary, an
+  /// option outside its range), no_route, compute_failed (the head gave no numbers). After a
+  /// failure the ids, with those told, stay: a turn without new ids goes on from there.
   net::Task<Result<wire::Finish>> generate(Turn turn, OnToken on_token);
 
-  /// Ends the turn in progress with `cancelled` and frees every peer's pages at once. The next
-  /// turn opens the chain again.
+  /// Ends the turn in progress and frees every peer's pages at once. The next turn opens the
+  /// chain again.
   void cancel();
 
   const std::vector<TokenId>& ids() const noexcept;  // all of the session, prompts and output
   std::vector<HopReport> hops() const;
+  std::vector<CommittedRows> committed() const;  // of all turns, in order
   std::uint32_t recoveries() const noexcept;
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with the turn in progress
 };
 
 }  // namespace farmesh::driver

@@ -1,13 +1,15 @@
 // The peers a driver knows: one connection to each, what they serve, who failed lately.
 //
 // Shared by all sessions of a process. Frames about a session go to the chain registered for it.
-// Threading: confined to the transport's executor.
+// A frame that no registered session waits for is dropped: it is the echo of a closed one.
+// Threading: confined to the transport's executor. Must outlive its chains and generators.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <farmesh/result.hpp>
@@ -21,7 +23,7 @@ namespace farmesh::driver {
 
 struct PeerSetOptions {
   wire::Hello hello;           // what this side says of itself
-  ModelHash model_hash;        // peers with another hash are refused by name
+  ModelHash model_hash;        // peers with another hash are refused; all zero: the first one's
   std::string numerics_class;  // peers of another class are refused; empty: the first one's
   std::chrono::milliseconds dial_timeout{5'000};
   std::chrono::milliseconds ban{2'000};  // doubles with each failure in a row
@@ -29,7 +31,7 @@ struct PeerSetOptions {
   net::ConnectionOptions connection;
 };
 
-/// Frames and link losses that concern one session.
+/// Frames that concern one session, and losses of links to any peer.
 class SessionHandler {
  public:
   virtual ~SessionHandler() = default;
@@ -48,21 +50,31 @@ class PeerSet {
   /// A stage in this process, reached through a pipe; `name` takes the place of an address.
   net::Task<Result<void>> add_local(std::string name, std::shared_ptr<net::Link> link);
 
-  /// Dials, in parallel, every peer that is neither connected nor banned. Returns what each
-  /// failure was (address, error); success of the whole is for plan() to judge.
-  net::Task<std::vector<std::pair<std::string, Error>>> connect_all(TimePoint deadline);
+  /// Dials, in parallel, every peer that is neither connected nor banned (with `even_banned`,
+  /// those too). Returns what each failure was (address, error); success of the whole is for
+  /// plan() to judge.
+  net::Task<std::vector<std::pair<std::string, Error>>> connect_all(TimePoint deadline,
+                                                                    bool even_banned = false);
 
-  /// The open connection, or a fresh one.
+  /// The open connection, or a fresh one, to a banned peer too. Fails as Connection::connect()
+  /// does, or with weights_mismatch, numerics_mismatch, config_mismatch, span_unavailable (it
+  /// serves nothing), each naming the peer.
   net::Task<Result<std::shared_ptr<net::Connection>>> connection(std::string address,
                                                                  TimePoint deadline);
 
+  /// Every peer that ever said what layers it holds, in the order they were added.
   std::vector<route::PeerView> view() const;
   /// Peers connected now that offer a head, best first.
   std::vector<std::string> heads() const;
   /// The service of any connected peer: layer count, hidden size, vocabulary.
   std::optional<wire::Service> service() const;
 
+  /// Bans the peer for a while.
   void report_failure(const std::string& address, const Error& error);
+  /// Bans the peer and ends the connection to it: it is silent, though its link is not.
+  void disconnect(const std::string& address, const Error& error);
+  /// `rows` rows took `hop_time` through `span`, waiting included: the peer is well, and this is
+  /// its speed.
   void report_success(const std::string& address, Span span, Duration hop_time, std::uint32_t rows);
 
   void register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler);
@@ -74,7 +86,7 @@ class PeerSet {
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // shared with dials under way
 };
 
 }  // namespace farmesh::driver

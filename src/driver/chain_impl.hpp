@@ -1,0 +1,162 @@
+// The insides of chain.hpp, in three files: chain.cpp (steps and what peers tell),
+// chain_stream.cpp (rows through hops, with patience), chain_recovery.cpp (routes and rebuilding).
+//
+// A chain is sound when every hop is open and holds all committed positions. Whatever goes wrong
+// with a hop marks it lost; whoever runs notices that the chain is no longer sound, returns to
+// step(), and that calls establish() before it goes on. So a failure at any moment, during a
+// repair as well, takes the same way.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "driver/chain.hpp"
+#include "driver/patience.hpp"
+#include "net/event.hpp"
+
+namespace farmesh::driver {
+
+struct Hop {
+  std::string address;
+  Span span;
+  std::shared_ptr<net::Connection> connection;  // the session was opened on it; none: not yet
+  bool needs_open = true;
+  std::optional<Error> lost;
+  std::uint32_t held = 0;           // positions it surely holds
+  std::uint32_t max_step_rows = 0;  // 0 until it was opened
+  std::uint32_t window_steps = 0;
+  HopReport report;
+
+  bool was_open() const noexcept { return max_step_rows > 0; }
+};
+
+/// What this session remembers of a peer that failed it.
+struct Standing {
+  Error error;           // the last one
+  TimePoint when{};      // it happened
+  int tries = 0;         // that failed during the present repair
+  bool full = false;     // it had no room, during the present repair
+  bool useless = false;  // it will refuse this session for ever
+};
+
+/// Rows on their way through hops [first, last].
+struct Flow {
+  std::uint32_t from = 0;
+  std::uint32_t to = 0;
+  std::size_t first = 0;
+  std::size_t last = 0;
+  bool replay = false;
+  bool from_history = false;  // sent by the hop before `first`; otherwise by this driver
+  wire::Want want = wire::Want::nothing;
+  std::function<void(const wire::StepReply&, Payload)> on_rows;  // each reply, in order
+};
+
+struct Examination;
+
+struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::Impl> {
+  using Self = std::shared_ptr<Impl>;
+  struct Reply {
+    std::string address;
+    wire::StepReply message;
+    Payload payload;
+    TimePoint arrived;
+  };
+  struct InFlight {
+    std::uint32_t position = 0;
+    std::uint32_t count = 0;
+    wire::Want want = wire::Want::nothing;
+    TimePoint sent;
+  };
+  struct Progress;  // of one Flow
+
+  Impl(PeerSet& p, Inputs i, ChainOptions o, std::function<void(const ChainEvent&)> e);
+
+  // chain.cpp
+  void on_frame(const std::string& address, wire::Frame frame) override;
+  void on_peer_lost(const std::string& address, const Error& error) override;
+  void on_error(const std::string& address, const wire::ErrorMessage& message);
+  static net::Task<Result<std::uint32_t>> open(Self self);
+  static net::Task<Result<void>> extend(Self self, std::uint32_t max_positions,
+                                        std::vector<PageName> page_names);
+  static net::Task<Result<Payload>> step(Self self, std::uint32_t from, std::uint32_t count,
+                                         wire::Want want);
+  net::Task<Result<void>> advance(std::uint32_t to, wire::Want want, std::vector<Payload>& parts);
+  void commit(const wire::StepReply& reply);
+  void truncate(std::uint32_t position);
+  void close();
+  void close_on(const Hop& hop);
+  void lose(Hop& hop, Error error);
+  void lose_between(std::size_t sender, std::size_t receiver, Error error);
+  Hop* find(const std::string& address);
+  bool sound() const;
+  bool any_lost() const;
+  void tell(ChainEvent::Kind kind, const std::string& address, Span span,
+            std::uint32_t positions = 0) const;
+  net::Task<void> pause(Duration duration);
+  TimePoint now() const { return peers.clock().now(); }
+  Result<void> still_open() const;
+
+  // chain_stream.cpp
+  net::Task<Result<void>> stream(Flow flow);
+  net::Task<Result<void>> send_chunk(const Flow& flow, Progress& progress);
+  void receive(const Flow& flow, Progress& progress, Reply reply);
+  Result<void> check(const Flow& flow, const Progress& progress, const Reply& reply) const;
+  void note_times(const Flow& flow, const wire::StepReply& reply);
+  std::uint32_t chunk_rows(const Flow& flow) const;
+  std::uint32_t window(const Flow& flow) const;
+  net::Task<void> examine(const Flow& flow, Progress& progress);
+  static net::Task<void> probe(Self self, std::shared_ptr<Hop> hop, std::size_t index,
+                               TimePoint deadline, std::shared_ptr<Examination> examination);
+
+  // chain_recovery.cpp
+  struct Repair;
+  net::Task<Result<void>> establish();
+  net::Task<Result<void>> fill_holes(Repair& repair);
+  net::Task<Result<void>> wait_for_room(Repair& repair);
+  Result<std::vector<std::shared_ptr<Hop>>> planned() const;
+  Result<std::vector<std::shared_ptr<Hop>>> planned_anew() const;
+  std::vector<route::PeerView> candidates() const;
+  void take_route(std::vector<std::shared_ptr<Hop>> route);
+  Error without_route(const Repair& repair, Error error) const;
+  Error first_loss() const;
+  void discard_lost();
+  net::Task<void> open_hops();
+  static net::Task<void> open_one(Self self, std::shared_ptr<Hop> hop);
+  void opened(Hop& hop, const wire::OpenReply& reply);
+  net::Task<Result<void>> rebuild();
+  net::Task<Result<void>> rebuild_hole(std::size_t begin, std::size_t end);
+  net::Task<std::optional<std::size_t>> find_source(std::size_t hole, std::uint32_t from);
+  net::Task<bool> start_replay(const Flow& flow);
+
+  PeerSet& peers;
+  Inputs inputs;
+  ChainOptions options;
+  std::function<void(const ChainEvent&)> on_event;
+  Patience patience;
+  net::Event changed;  // something below did
+
+  std::vector<std::shared_ptr<Hop>> hops;  // in route order; with holes while being repaired
+  std::deque<Reply> replies;               // of the present epoch
+  std::uint32_t epoch;
+  bool needs_new_epoch = false;  // some hop may hold more than `positions`
+  std::uint32_t positions = 0;   // committed
+  std::uint32_t opening = 0;     // open_one() calls under way
+  std::string numerics_class;    // of the route, once there was one
+  bool established = false;      // at least once
+  bool new_range = true;         // the next committed rows begin a range of their own
+  bool closed = false;
+
+  std::map<std::string, Standing> standings;
+  std::map<std::string, std::set<std::string>> cut_off;  // by sender: whom it could not reach
+  std::set<std::string> without_history;  // could not replay what they said, in this repair
+  std::vector<CommittedRows> committed;
+  std::uint32_t recoveries = 0;
+  int repairs_left = 0;  // in this step
+};
+
+}  // namespace farmesh::driver

@@ -1,0 +1,421 @@
+// Routes and rebuilding: brings a chain from any state to a sound one.
+
+#include <algorithm>
+
+#include "driver/chain_impl.hpp"
+
+namespace farmesh::driver {
+namespace {
+
+constexpr int kTriesPerRepair = 2;                   // of one peer; then it is left out
+constexpr std::chrono::seconds kGrudge{60};          // how long a failure counts against a peer
+constexpr std::chrono::milliseconds kFirstWait{50};  // for room on a full peer; doubles
+constexpr std::chrono::milliseconds kLongestWait{1'000};
+
+bool is_full(Errc code) {
+  return code == Errc::busy || code == Errc::no_cache_space || code == Errc::too_many_sessions ||
+         code == Errc::quota || code == Errc::out_of_memory;
+}
+
+bool is_useless(Errc code) {
+  return code == Errc::weights_mismatch || code == Errc::numerics_mismatch ||
+         code == Errc::config_mismatch || code == Errc::version_unsupported ||
+         code == Errc::span_unavailable;
+}
+
+/// What a peer did wrong by itself, for which other sessions had better avoid it too.
+bool is_its_own_fault(Errc code) {
+  return code == Errc::compute_failed || code == Errc::bad_payload || code == Errc::bad_shape ||
+         code == Errc::bad_header;
+}
+
+}  // namespace
+
+struct Chain::Impl::Repair {
+  bool redialled = false;
+  std::vector<std::pair<std::string, Error>> refusals;  // of the redial
+  TimePoint room_deadline;
+  Duration next_wait = kFirstWait;
+};
+
+net::Task<Result<void>> Chain::Impl::establish() {
+  Repair repair;
+  repair.room_deadline = now() + options.capacity_patience;
+  for (auto& [address, standing] : standings) {
+    standing.tries = 0;
+    standing.full = false;
+  }
+  without_history.clear();
+  for (bool first = true; !sound(); first = false) {
+    if (closed) co_return still_open();
+    if (any_lost()) {
+      const Error error = first_loss();
+      // Asking a full peer again is bounded by room_deadline instead.
+      const bool counts = first || !is_full(error.code);
+      if (counts && repairs_left-- <= 0) co_return error;
+      discard_lost();
+    }
+    auto filling = fill_holes(repair);
+    const Result<void> filled = co_await std::move(filling);
+    if (!filled) co_return filled;
+    auto opening_all = open_hops();
+    co_await std::move(opening_all);
+    if (closed) co_return still_open();
+    if (any_lost()) continue;
+    auto rebuilding = rebuild();
+    const Result<void> rebuilt = co_await std::move(rebuilding);
+    if (!rebuilt) co_return rebuilt;
+  }
+  co_return Result<void>();
+}
+
+Error Chain::Impl::first_loss() const {
+  for (const auto& hop : hops) {
+    if (hop->lost) return *hop->lost;
+  }
+  return {};
+}
+
+/// Takes lost hops out of the route and remembers what they did.
+void Chain::Impl::discard_lost() {
+  for (const auto& hop : hops) {
+    if (!hop->lost) continue;
+    Standing& standing = standings[hop->address];
+    standing.error = *hop->lost;
+    standing.when = now();
+    standing.full = is_full(standing.error.code);
+    standing.useless = is_useless(standing.error.code);
+    if (!standing.full) ++standing.tries;
+    if (is_its_own_fault(standing.error.code)) peers.report_failure(hop->address, standing.error);
+    close_on(*hop);
+    if (hop->was_open()) tell(ChainEvent::Kind::lost, hop->address, hop->span);
+  }
+  std::erase_if(hops, [](const auto& hop) { return hop->lost.has_value(); });
+  if (established) ++recoveries;
+  // What is still on its way through the old route no longer counts, here or there.
+  ++epoch;
+  needs_new_epoch = true;
+  new_range = true;
+  replies.clear();
+}
+
+// --- planning ------------------------------------------------------------------------------
+
+net::Task<Result<void>> Chain::Impl::fill_holes(Repair& repair) {
+  for (;;) {
+    Result<std::vector<std::shared_ptr<Hop>>> route = planned();
+    if (!route) route = planned_anew();
+    if (route) {
+      take_route(std::move(*route));
+      auto waiting = wait_for_room(repair);
+      const Result<void> room = co_await std::move(waiting);
+      co_return room;
+    }
+    if (repair.redialled) co_return without_route(repair, route.error());
+    repair.redialled = true;
+    const TimePoint deadline = now() + peers.options().dial_timeout;
+    auto dialling = peers.connect_all(deadline, true);
+    repair.refusals = co_await std::move(dialling);
+    if (closed) co_return still_open();
+    for (auto& [address, standing] : standings) standing.tries = 0;
+  }
+}
+
+void Chain::Impl::take_route(std::vector<std::shared_ptr<Hop>> route) {
+  for (const auto& hop : std::exchange(hops, std::move(route))) {
+    if (find(hop->address) == nullptr) close_on(*hop);
+  }
+}
+
+/// Why there is no route: a peer that was refused tells more than a layer without one.
+Error Chain::Impl::without_route(const Repair& repair, Error error) const {
+  for (const auto& [address, refusal] : repair.refusals) {
+    if (is_useless(refusal.code)) return refusal;
+  }
+  for (const auto& [address, standing] : standings) {
+    if (standing.tries > 0 || standing.useless) error.detail += "; " + standing.error.to_string();
+  }
+  return error;
+}
+
+/// If only a full peer is left for some layers: waits a little before it is asked again.
+net::Task<Result<void>> Chain::Impl::wait_for_room(Repair& repair) {
+  const Standing* full = nullptr;
+  for (const auto& hop : hops) {
+    if (!hop->needs_open) continue;
+    const auto standing = standings.find(hop->address);
+    if (standing != standings.end() && standing->second.full) full = &standing->second;
+  }
+  if (full == nullptr) co_return Result<void>();
+  if (now() >= repair.room_deadline) co_return full->error;
+  auto pausing = pause(repair.next_wait);
+  co_await std::move(pausing);
+  repair.next_wait = std::min<Duration>(repair.next_wait * 2, kLongestWait);
+  co_return still_open();
+}
+
+/// Peers as this session sees them.
+std::vector<route::PeerView> Chain::Impl::candidates() const {
+  std::vector<route::PeerView> views = peers.view();
+  std::erase_if(views, [this](const route::PeerView& view) {
+    const auto standing = standings.find(view.address);
+    return standing != standings.end() &&
+           (standing->second.useless || standing->second.tries >= kTriesPerRepair);
+  });
+  for (route::PeerView& view : views) {
+    const auto standing = standings.find(view.address);
+    if (standing == standings.end()) continue;
+    const bool lately = now() < standing->second.when + kGrudge;
+    view.banned = view.banned || lately;
+  }
+  return views;
+}
+
+/// The living hops, and between them new ones for the layers that lack one.
+Result<std::vector<std::shared_ptr<Hop>>> Chain::Impl::planned() const {
+  std::vector<route::PeerView> free = candidates();
+  const auto take = [&free](const std::string& address) {
+    std::erase_if(free, [&](const route::PeerView& view) { return view.address == address; });
+  };
+  for (const auto& hop : hops) take(hop->address);
+
+  route::Policy policy;
+  policy.numerics_class = numerics_class;
+  std::vector<std::shared_ptr<Hop>> route;
+  std::uint32_t layer = 0;
+  const auto fill_until = [&](std::uint32_t end) -> Result<void> {
+    std::vector<route::PeerView> fitting = free;
+    if (layer > 0) {
+      std::erase_if(fitting, [](const route::PeerView& view) { return !view.reachable_by_peers; });
+    }
+    const Result<route::Route> part = route::plan(fitting, {layer, end}, policy);
+    if (!part) return part.error();
+    for (const wire::Hop& hop : *part) {
+      take(hop.address);
+      route.push_back(std::make_shared<Hop>());
+      route.back()->address = hop.address;
+      route.back()->span = hop.span;
+    }
+    return {};
+  };
+  for (const auto& hop : hops) {
+    const Result<void> filled = fill_until(hop->span.begin);
+    if (!filled) return filled.error();
+    route.push_back(hop);
+    layer = hop->span.end;
+  }
+  const Result<void> filled = fill_until(options.num_layers);
+  if (!filled) return filled.error();
+  return route;
+}
+
+/// A route over all peers, for when a hop in use holds the missing layers as well: a peer has
+/// one span in a session, so it must be opened again with another one.
+Result<std::vector<std::shared_ptr<Hop>>> Chain::Impl::planned_anew() const {
+  route::Policy policy;
+  policy.numerics_class = numerics_class;
+  const Result<route::Route> plan = route::plan(candidates(), {0, options.num_layers}, policy);
+  if (!plan) return plan.error();
+  std::vector<std::shared_ptr<Hop>> route;
+  for (const wire::Hop& wanted : *plan) {
+    const auto same = std::find_if(hops.begin(), hops.end(), [&](const auto& hop) {
+      return hop->address == wanted.address && hop->span == wanted.span;
+    });
+    if (same != hops.end()) {
+      route.push_back(*same);
+      continue;
+    }
+    route.push_back(std::make_shared<Hop>());
+    route.back()->address = wanted.address;
+    route.back()->span = wanted.span;
+  }
+  return route;
+}
+
+// --- opening -------------------------------------------------------------------------------
+
+net::Task<void> Chain::Impl::open_hops() {
+  for (const auto& hop : hops) {
+    if (!hop->needs_open) continue;
+    ++opening;
+    net::spawn(peers.clock().executor(), "driver open", open_one(shared_from_this(), hop));
+  }
+  while (opening > 0 && !closed) {
+    changed.reset();
+    co_await changed.wait(TimePoint::max());
+  }
+  if (closed || any_lost() || established) co_return;
+  established = true;
+  // A fresh session starts behind the prefix that every hop has in its cache.
+  std::uint32_t most = 0;
+  positions = hops.front()->held;
+  for (const auto& hop : hops) {
+    positions = std::min(positions, hop->held);
+    most = std::max(most, hop->held);
+  }
+  needs_new_epoch = most > positions;
+}
+
+net::Task<void> Chain::Impl::open_one(Self self, std::shared_ptr<Hop> hop) {
+  Impl& chain = *self;
+  const TimePoint deadline = chain.now() + chain.peers.options().dial_timeout;
+  if (!hop->connection) {
+    auto connecting = chain.peers.connection(hop->address, deadline);
+    Result<std::shared_ptr<net::Connection>> connection = co_await std::move(connecting);
+    if (chain.closed) co_return;
+    if (connection) {
+      hop->connection = std::move(*connection);
+    } else {
+      chain.lose(*hop, connection.error());
+    }
+  }
+  if (!hop->lost) {
+    wire::Open open;
+    open.session = chain.options.session;
+    open.epoch = chain.epoch;
+    open.span = hop->span;
+    open.max_positions = chain.options.max_positions;
+    open.model_hash = chain.peers.options().model_hash;
+    open.numerics_class = hop->connection->remote().service.numerics_class;
+    open.page_names = chain.options.page_names;
+    auto asking = hop->connection->call(wire::Verb::open, wire::encode(open), {}, deadline);
+    const Result<wire::Frame> answer = co_await std::move(asking);
+    if (chain.closed) co_return;
+    const Result<wire::OpenReply> reply =
+        answer ? wire::decode<wire::OpenReply>(answer->header) : answer.error();
+    if (reply) {
+      chain.opened(*hop, *reply);
+    } else {
+      if (reply.error().code == Errc::timeout) {
+        chain.peers.disconnect(hop->address, reply.error());
+      }
+      chain.lose(*hop, {reply.error().code, hop->address + ": " + reply.error().detail});
+    }
+  }
+  --chain.opening;
+  chain.changed.set();
+}
+
+void Chain::Impl::opened(Hop& hop, const wire::OpenReply& reply) {
+  const bool is_new = !hop.was_open();
+  hop.needs_open = false;
+  hop.held = established ? std::min(reply.held_positions, positions) : reply.held_positions;
+  hop.held = std::min(hop.held, options.max_positions);
+  hop.max_step_rows = std::max(reply.max_step_rows, 1u);
+  hop.window_steps = reply.window_steps;
+  numerics_class = hop.connection->remote().service.numerics_class;
+  if (!is_new) return;
+  tell(established ? ChainEvent::Kind::replaced : ChainEvent::Kind::opened, hop.address, hop.span);
+}
+
+// --- rebuilding ----------------------------------------------------------------------------
+
+/// Brings every hop to the committed positions. Success with any_lost(): begin again.
+net::Task<Result<void>> Chain::Impl::rebuild() {
+  const auto lacks = [this](const auto& hop) { return hop->held < positions; };
+  while (!closed && !any_lost()) {
+    const auto begin = std::find_if(hops.begin(), hops.end(), lacks);
+    if (begin == hops.end()) co_return Result<void>();
+    const auto end = std::find_if_not(begin, hops.end(), lacks);
+    auto rebuilding = rebuild_hole(static_cast<std::size_t>(begin - hops.begin()),
+                                   static_cast<std::size_t>(end - hops.begin()));
+    const Result<void> rebuilt = co_await std::move(rebuilding);
+    if (!rebuilt) co_return rebuilt;
+  }
+  co_return still_open();
+}
+
+/// Sends hops [begin, end) their inputs again, from the nearest hop before them that still has
+/// what it sent; hops between are run through again. Without one, from the token ids.
+net::Task<Result<void>> Chain::Impl::rebuild_hole(std::size_t begin, std::size_t end) {
+  std::uint32_t from = positions;
+  for (std::size_t i = begin; i < end; ++i) from = std::min(from, hops[i]->held);
+  auto searching = find_source(begin, from);
+  const std::optional<std::size_t> source = co_await std::move(searching);
+  if (closed || any_lost()) co_return still_open();
+
+  ++epoch;  // under which the hops of the flow forget what they hold beyond `from`
+  replies.clear();
+  needs_new_epoch = true;
+  Flow flow;
+  flow.from = from;
+  flow.to = positions;
+  flow.first = source ? *source + 1 : 0;
+  flow.last = end - 1;
+  flow.replay = true;
+  flow.from_history = source.has_value();
+  std::vector<std::uint32_t> held;
+  for (std::size_t i = flow.first; i < end; ++i) {
+    held.push_back(hops[i]->held);
+    hops[i]->held = std::min(hops[i]->held, from);
+  }
+  if (source) {
+    auto starting = start_replay(flow);
+    const bool started = co_await std::move(starting);
+    if (!started) {
+      if (without_history.contains(hops[*source]->address)) {  // then nothing was sent
+        for (std::size_t i = flow.first; i < end; ++i) hops[i]->held = held[i - flow.first];
+      }
+      co_return still_open();
+    }
+  }
+  auto streaming = stream(flow);
+  const Result<void> streamed = co_await std::move(streaming);
+  if (!streamed || any_lost()) co_return streamed;
+  for (std::size_t i = flow.first; i < end; ++i) hops[i]->held = positions;
+  tell(ChainEvent::Kind::replayed, hops[flow.last]->address,
+       {hops[flow.first]->span.begin, hops[flow.last]->span.end}, positions - from);
+  co_return Result<void>();
+}
+
+/// The nearest hop before `hole` that can send [from, positions) again; nothing if none can, or
+/// if one was lost in the search.
+net::Task<std::optional<std::size_t>> Chain::Impl::find_source(std::size_t hole,
+                                                               std::uint32_t from) {
+  for (std::size_t i = hole; i-- > 0;) {
+    const std::shared_ptr<Hop> hop = hops[i];
+    if (without_history.contains(hop->address)) continue;
+    auto asking = hop->connection->call(wire::Verb::history,
+                                        wire::encode(wire::HistoryQuery{options.session}), {},
+                                        now() + options.min_patience);
+    const Result<wire::Frame> answer = co_await std::move(asking);
+    if (closed || any_lost()) co_return std::nullopt;
+    const Result<wire::HistoryReply> history =
+        answer ? wire::decode<wire::HistoryReply>(answer->header) : answer.error();
+    if (!history) {
+      if (history.error().code == Errc::timeout) peers.disconnect(hop->address, history.error());
+      lose(*hop, history.error());
+      co_return std::nullopt;
+    }
+    if (history->stored_begin <= from && history->stored_end >= positions) co_return i;
+  }
+  co_return std::nullopt;
+}
+
+/// Asks the hop before `flow` to replay. False: it will not, or is lost; begin again.
+net::Task<bool> Chain::Impl::start_replay(const Flow& flow) {
+  const std::shared_ptr<Hop> source = hops[flow.first - 1];
+  wire::Replay replay;
+  replay.session = options.session;
+  replay.epoch = epoch;
+  replay.from = flow.from;
+  replay.to = flow.to;
+  for (std::size_t i = flow.first; i <= flow.last; ++i) {
+    replay.route.push_back({hops[i]->address, hops[i]->span});
+  }
+  auto asking = source->connection->call(wire::Verb::replay, wire::encode(replay), {},
+                                         now() + options.min_patience);
+  const Result<wire::Frame> answer = co_await std::move(asking);
+  if (closed || any_lost()) co_return false;
+  if (answer) co_return true;
+  const Error& error = answer.error();
+  if (error.code == Errc::invalid_argument || error.code == Errc::position_gap) {
+    without_history.insert(source->address);  // its history was cut since it was asked
+    co_return false;
+  }
+  if (error.code == Errc::timeout) peers.disconnect(source->address, error);
+  lose(*source, error);
+  co_return false;
+}
+
+}  // namespace farmesh::driver

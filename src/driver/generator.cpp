@@ -1,0 +1,281 @@
+#include "driver/generator.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string>
+
+#include "driver/page_names.hpp"
+#include "net/event.hpp"
+#include "sampling/sampler.hpp"
+
+namespace farmesh::driver {
+
+struct Generator::Impl : std::enable_shared_from_this<Generator::Impl> {
+  using Self = std::shared_ptr<Impl>;
+
+  Impl(PeerSet& p, wire::Head& h, GeneratorOptions o, std::function<void(const ChainEvent&)> e)
+      : peers(p), head(h), options(std::move(o)), on_event(std::move(e)) {}
+
+  static net::Task<Result<wire::Finish>> generate(Self self, Turn turn, OnToken on_token);
+  net::Task<Result<wire::Finish>> run(const Turn& turn, const OnToken& on_token);
+  net::Task<Result<void>> prepare(std::uint32_t tokens);
+  net::Task<Result<std::vector<float>>> next_logits();
+  static net::Task<Result<Payload>> embed(Self self, std::uint32_t from, std::uint32_t count);
+  Result<void> check(const Turn& turn) const;
+  std::uint32_t tokens_left(const Turn& turn) const;
+  wire::TokenMessage describe(const sampling::Choice& choice, std::uint32_t index);
+  void cancel();
+  void close_chain();
+
+  template <class T>
+  net::Task<Result<T>> ask_head(std::function<void(std::function<void(Result<T>)>)> start);
+
+  PeerSet& peers;
+  wire::Head& head;
+  GeneratorOptions options;
+  std::function<void(const ChainEvent&)> on_event;
+
+  std::vector<TokenId> ids;
+  std::optional<Chain> chain;
+  std::uint32_t next_epoch = 1;          // of a chain opened from here on
+  std::uint32_t earlier_recoveries = 0;  // of chains that were closed
+  std::vector<CommittedRows> earlier_committed;
+  std::vector<wire::Hop> told_route;
+  std::function<void()> abandon;  // ends the wait for the head; empty: it is not waited for
+  bool running = false;
+  bool cancelled = false;
+};
+
+net::Task<Result<wire::Finish>> Generator::Impl::generate(Self self, Turn turn, OnToken on_token) {
+  Impl& impl = *self;
+  if (impl.running) co_return Error{Errc::invalid_argument, "a turn is in progress"};
+  const Result<void> valid = impl.check(turn);
+  if (!valid) co_return valid.error();
+  impl.running = true;
+  impl.cancelled = false;
+  impl.told_route.clear();
+  impl.ids.insert(impl.ids.end(), turn.ids.begin(), turn.ids.end());
+  auto running_turn = impl.run(turn, on_token);
+  Result<wire::Finish> finish = co_await std::move(running_turn);
+  impl.running = false;
+  if (impl.cancelled) co_return wire::Finish::cancelled;
+  if (!finish) impl.close_chain();  // whatever it was, the next turn begins on fresh ground
+  co_return finish;
+}
+
+Result<void> Generator::Impl::check(const Turn& turn) const {
+  const std::size_t all = ids.size() + turn.ids.size();
+  if (all == 0) return {Errc::invalid_argument, "there are no token ids to go on from"};
+  if (all > options.max_position) {
+    return {Errc::context_exceeded, std::to_string(all) + " tokens, and the model's context is " +
+                                        std::to_string(options.max_position)};
+  }
+  for (const TokenId id : turn.ids) {
+    if (id < options.vocab_size) continue;
+    return {Errc::invalid_argument,
+            "token id " + std::to_string(id) + " is outside the vocabulary"};
+  }
+  if (turn.emitted > all) {
+    return {Errc::invalid_argument, "more tokens emitted than there are"};
+  }
+  return sampling::validate(turn.sampling, options.vocab_size);
+}
+
+std::uint32_t Generator::Impl::tokens_left(const Turn& turn) const {
+  const std::uint32_t wanted = turn.max_tokens - std::min(turn.emitted, turn.max_tokens);
+  const auto room = options.max_position - static_cast<std::uint32_t>(ids.size());
+  return std::min(wanted, room);
+}
+
+/// Opens the chain, or makes it ready for a further turn of at most `tokens` tokens.
+net::Task<Result<void>> Generator::Impl::prepare(std::uint32_t tokens) {
+  // The last token generated is not run, so it needs no room.
+  const auto run = static_cast<std::uint32_t>(ids.size()) + std::max(tokens, 1u) - 1;
+  std::vector<PageName> names = page_names(options.prefix_key, ids, options.page_tokens);
+  if (chain) {
+    auto extending = chain->extend(run, std::move(names));
+    const Result<void> extended = co_await std::move(extending);
+    co_return extended;
+  }
+  ChainOptions wanted = options.chain;
+  wanted.session = options.session;
+  wanted.num_layers = options.num_layers;
+  wanted.hidden_size = options.hidden_size;
+  wanted.residual = options.residual;
+  wanted.max_positions = run;
+  wanted.page_names = std::move(names);
+  wanted.first_epoch = next_epoch;
+  Chain::Inputs inputs = [weak = weak_from_this()](std::uint32_t from, std::uint32_t count) {
+    return embed(weak.lock(), from, count);
+  };
+  chain.emplace(peers, std::move(inputs), std::move(wanted), on_event);
+  auto opening = chain->open();
+  const Result<std::uint32_t> opened = co_await std::move(opening);
+  if (!opened) co_return opened.error();
+  co_return Result<void>();
+}
+
+net::Task<Result<wire::Finish>> Generator::Impl::run(const Turn& turn, const OnToken& on_token) {
+  std::uint32_t left = tokens_left(turn);
+  std::uint32_t output = turn.emitted;
+  if (left == 0 && turn.max_tokens > 0) co_return wire::Finish::length;
+  auto preparing = prepare(left);
+  const Result<void> prepared = co_await std::move(preparing);
+  if (cancelled) co_return wire::Finish::cancelled;
+  if (!prepared) co_return prepared.error();
+
+  for (;;) {
+    auto computing = next_logits();
+    const Result<std::vector<float>> logits = co_await std::move(computing);
+    if (cancelled) co_return wire::Finish::cancelled;
+    if (!logits) co_return logits.error();
+    if (left == 0) co_return wire::Finish::length;  // only the prompt was to be run
+    const Result<sampling::Choice> choice =
+        sampling::sample(*logits, ids, output, ids.size(), turn.sampling);
+    if (!choice) co_return Error{Errc::compute_failed, choice.error().detail};
+    ids.push_back(choice->id);
+    const bool goes_on = on_token(describe(*choice, output));
+    ++output;
+    if (!goes_on) cancel();
+    if (cancelled) co_return wire::Finish::cancelled;
+    const auto& stops = turn.stop_tokens;
+    if (std::find(stops.begin(), stops.end(), choice->id) != stops.end()) {
+      co_return wire::Finish::stop;
+    }
+    if (--left == 0) co_return wire::Finish::length;
+  }
+}
+
+/// Runs what of the ids has not been run, at least the last, and gives the logits after it.
+net::Task<Result<std::vector<float>>> Generator::Impl::next_logits() {
+  const auto count = static_cast<std::uint32_t>(ids.size());
+  const std::uint32_t from = std::min(chain->positions(), count - 1);
+  auto stepping = chain->step(from, count - from, wire::Want::last_row);
+  Result<Payload> row = co_await std::move(stepping);
+  if (!row) co_return row.error();
+  if (cancelled) co_return Error{Errc::cancelled, {}};
+  std::function<void(std::function<void(Result<std::vector<float>>)>)> start =
+      [this, row = std::move(*row)](std::function<void(Result<std::vector<float>>)> done) {
+        head.logits(row, 1, std::move(done));
+      };
+  auto asking = ask_head(std::move(start));
+  Result<std::vector<float>> logits = co_await std::move(asking);
+  if (!logits) co_return logits;
+  if (logits->size() != options.vocab_size) {
+    co_return Error{Errc::compute_failed, "the head gave logits of another vocabulary"};
+  }
+  const bool numbers =
+      std::none_of(logits->begin(), logits->end(), [](float logit) { return std::isnan(logit); });
+  if (!numbers) co_return Error{Errc::compute_failed, "the head gave a logit that is no number"};
+  co_return logits;
+}
+
+net::Task<Result<Payload>> Generator::Impl::embed(Self self, std::uint32_t from,
+                                                  std::uint32_t count) {
+  if (!self) co_return Error{Errc::cancelled, {}};
+  const auto begin = self->ids.begin() + from;
+  std::function<void(std::function<void(Result<Payload>)>)> start =
+      [&head = self->head, wanted = std::vector<TokenId>(begin, begin + count)](
+          std::function<void(Result<Payload>)> done) { head.embed(wanted, std::move(done)); };
+  auto asking = self->ask_head(std::move(start));
+  Result<Payload> hidden = co_await std::move(asking);
+  co_return hidden;
+}
+
+/// Waits for the head's answer, but not longer than until cancel(): a head may hold its answers
+/// back for as long as its user likes.
+template <class T>
+net::Task<Result<T>> Generator::Impl::ask_head(
+    std::function<void(std::function<void(Result<T>)>)> start) {
+  struct Slot {
+    explicit Slot(net::Clock& clock) : answered(clock) {}
+    net::Event answered;
+    std::optional<Result<T>> answer;
+  };
+  const auto slot = std::make_shared<Slot>(peers.clock());
+  abandon = [slot] { slot->answered.set(); };
+  std::function<void(Result<T>)> done = [slot](Result<T> answer) {
+    slot->answer = std::move(answer);
+    slot->answered.set();
+  };
+  start(std::move(done));
+  co_await slot->answered.wait(TimePoint::max());
+  abandon = nullptr;
+  if (!slot->answer) co_return Error{Errc::cancelled, {}};
+  co_return std::move(*slot->answer);
+}
+
+wire::TokenMessage Generator::Impl::describe(const sampling::Choice& choice, std::uint32_t index) {
+  wire::TokenMessage message;
+  message.session = options.session;
+  message.index = index;
+  message.id = choice.id;
+  message.logprob = choice.logprob;
+  for (const auto& [id, logprob] : choice.top) message.top.push_back({id, logprob});
+  const std::vector<HopReport> hops = chain->hops();
+  std::vector<wire::Hop> route;
+  for (const HopReport& hop : hops) {
+    route.push_back({hop.address, hop.span});
+    message.times.push_back(hop.time);
+  }
+  const bool same = std::equal(
+      route.begin(), route.end(), told_route.begin(), told_route.end(),
+      [](const auto& a, const auto& b) { return a.address == b.address && a.span == b.span; });
+  if (!same) {
+    message.route = route;
+    told_route = std::move(route);
+  }
+  return message;
+}
+
+void Generator::Impl::cancel() {
+  cancelled = true;
+  if (abandon) abandon();
+  close_chain();
+}
+
+void Generator::Impl::close_chain() {
+  if (!chain) return;
+  chain->close();
+  next_epoch = chain->epoch() + 1;
+  earlier_recoveries += chain->recoveries();
+  const auto& rows = chain->committed();
+  earlier_committed.insert(earlier_committed.end(), rows.begin(), rows.end());
+  chain.reset();
+}
+
+// --- Generator -----------------------------------------------------------------------------
+
+Generator::Generator(PeerSet& peers, wire::Head& head, GeneratorOptions options,
+                     std::function<void(const ChainEvent&)> on_event)
+    : impl_(std::make_shared<Impl>(peers, head, std::move(options), std::move(on_event))) {}
+
+Generator::~Generator() { impl_->cancel(); }
+
+net::Task<Result<wire::Finish>> Generator::generate(Turn turn, OnToken on_token) {
+  return Impl::generate(impl_, std::move(turn), std::move(on_token));
+}
+
+void Generator::cancel() { impl_->cancel(); }
+
+const std::vector<TokenId>& Generator::ids() const noexcept { return impl_->ids; }
+
+std::vector<HopReport> Generator::hops() const {
+  return impl_->chain ? impl_->chain->hops() : std::vector<HopReport>{};
+}
+
+std::vector<CommittedRows> Generator::committed() const {
+  std::vector<CommittedRows> all = impl_->earlier_committed;
+  if (impl_->chain) {
+    const auto& present = impl_->chain->committed();
+    all.insert(all.end(), present.begin(), present.end());
+  }
+  return all;
+}
+
+std::uint32_t Generator::recoveries() const noexcept {
+  return impl_->earlier_recoveries + (impl_->chain ? impl_->chain->recoveries() : 0);
+}
+
+}  // namespace farmesh::driver

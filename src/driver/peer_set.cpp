@@ -1,0 +1,384 @@
+#include "driver/peer_set.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "base/digest.hpp"
+#include "base/log.hpp"
+#include "net/event.hpp"
+
+namespace farmesh::driver {
+namespace {
+
+using net::Connection;
+using wire::Frame;
+using wire::Verb;
+
+struct Known {
+  std::string address;
+  bool local = false;
+  std::shared_ptr<Connection> connection;  // open, or none
+  std::shared_ptr<net::Event> dialling;    // while a dial is under way; set at its end
+  std::optional<wire::Service> service;    // as last told
+  Duration round_trip{};
+  Duration layer_time{};
+  int failures = 0;  // in a row
+  TimePoint banned_until{};
+  Error last_failure;
+};
+
+/// The session that a pushed frame is about; nothing if it is about none.
+Result<std::optional<SessionId>> session_of(const Frame& frame) {
+  if (frame.verb == Verb::step && frame.reply) {
+    const auto message = wire::decode<wire::StepReply>(frame.header);
+    if (!message) return message.error();
+    return std::optional(message->session);
+  }
+  if (frame.verb == Verb::token && frame.reply) {
+    const auto message = wire::decode<wire::TokenMessage>(frame.header);
+    if (!message) return message.error();
+    return std::optional(message->session);
+  }
+  if (frame.verb == Verb::error) {
+    const auto message = wire::decode<wire::ErrorMessage>(frame.header);
+    if (!message) return message.error();
+    return message->about_session ? std::optional(message->session) : std::nullopt;
+  }
+  return {Errc::unexpected_verb, std::string(wire::name(frame.verb)) + " sent to a driver"};
+}
+
+std::string short_hex(const ModelHash& hash) { return to_hex(std::span(hash.bytes).first(6)); }
+
+}  // namespace
+
+struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
+  using Connected = Result<std::shared_ptr<Connection>>;
+  struct Round {  // of connect_all()
+    explicit Round(net::Clock& clock) : over(clock) {}
+    net::Event over;
+    std::size_t pending = 0;
+    std::vector<std::pair<std::string, Error>> failures;
+  };
+
+  Impl(net::Transport& t, PeerSetOptions o) : transport(t), options(std::move(o)) {}
+
+  net::Clock& clock() noexcept { return transport.clock(); }
+  Known* find(const std::string& address);
+  Known& find_or_add(const std::string& address);
+
+  static net::Task<Connected> dial(std::shared_ptr<Impl> self, Known& peer, TimePoint deadline);
+  static net::Task<void> dial_in_round(std::shared_ptr<Impl> self, Known& peer, TimePoint deadline,
+                                       std::shared_ptr<Round> round);
+  Connection::Identity identity();
+  Connection::FrameHandler frame_handler(Known& peer);
+  Connection::CloseHandler close_handler(Known& peer);
+  Connected welcome(Known& peer, Connected connection);
+  Result<void> check(const Known& peer, const wire::Service& service);
+  void adopt(const wire::Service& service);
+
+  void failed(Known& peer, const Error& error);
+  void lost(Known& peer, const Error& error);
+  void dispatch(const Known& peer, const std::shared_ptr<Connection>& connection, Frame frame);
+  std::vector<std::shared_ptr<SessionHandler>> handlers() const;
+
+  net::Transport& transport;
+  PeerSetOptions options;
+  std::vector<std::unique_ptr<Known>> peers;  // in the order they were added; never removed
+  std::unordered_map<SessionId, std::weak_ptr<SessionHandler>, HashOfBytes> sessions;
+  std::optional<wire::Service> first;  // whose shape all others must have
+  bool closed = false;
+};
+
+Known* PeerSet::Impl::find(const std::string& address) {
+  const auto found = std::find_if(peers.begin(), peers.end(),
+                                  [&](const auto& peer) { return peer->address == address; });
+  return found == peers.end() ? nullptr : found->get();
+}
+
+Known& PeerSet::Impl::find_or_add(const std::string& address) {
+  if (Known* known = find(address)) return *known;
+  peers.push_back(std::make_unique<Known>());
+  peers.back()->address = address;
+  return *peers.back();
+}
+
+// --- dialling ------------------------------------------------------------------------------
+
+net::Task<PeerSet::Impl::Connected> PeerSet::Impl::dial(std::shared_ptr<Impl> self, Known& peer,
+                                                        TimePoint deadline) {
+  if (self->closed) co_return Error{Errc::closed, "the peer set is gone"};
+  if (peer.connection) co_return peer.connection;
+  if (peer.local) co_return Error{Errc::closed, peer.address + " is no longer in this process"};
+  if (peer.dialling) {  // somebody else's dial will do
+    const std::shared_ptr<net::Event> dialling = peer.dialling;
+    const bool ended = co_await dialling->wait(deadline);
+    if (peer.connection) co_return peer.connection;
+    if (!ended) co_return Error{Errc::timeout, peer.address + " is still being dialled"};
+    if (peer.last_failure.code != Errc::ok) co_return peer.last_failure;
+    co_return Error{Errc::connection_lost, peer.address + " was lost at once"};
+  }
+  const auto dialling = std::make_shared<net::Event>(self->clock());
+  peer.dialling = dialling;
+  const TimePoint limit = std::min(deadline, self->clock().now() + self->options.dial_timeout);
+  auto connecting = Connection::connect(self->transport, peer.address, self->identity(),
+                                        self->frame_handler(peer), self->close_handler(peer), limit,
+                                        self->options.connection);
+  Connected connection = co_await std::move(connecting);
+  peer.dialling = nullptr;
+  connection = self->welcome(peer, std::move(connection));
+  dialling->set();
+  co_return connection;
+}
+
+net::Task<void> PeerSet::Impl::dial_in_round(std::shared_ptr<Impl> self, Known& peer,
+                                             TimePoint deadline, std::shared_ptr<Round> round) {
+  auto dialling = dial(self, peer, deadline);
+  const Connected connection = co_await std::move(dialling);
+  if (!connection) round->failures.emplace_back(peer.address, connection.error());
+  if (--round->pending == 0) round->over.set();
+}
+
+Connection::Identity PeerSet::Impl::identity() {
+  Connection::Identity identity;
+  identity.hello = [hello = options.hello] { return hello; };
+  return identity;
+}
+
+Connection::FrameHandler PeerSet::Impl::frame_handler(Known& peer) {
+  return
+      [weak = weak_from_this(), &peer](const std::shared_ptr<Connection>& connection, Frame frame) {
+        const auto self = weak.lock();
+        if (self && !self->closed) self->dispatch(peer, connection, std::move(frame));
+      };
+}
+
+Connection::CloseHandler PeerSet::Impl::close_handler(Known& peer) {
+  return [weak = weak_from_this(), &peer](const std::shared_ptr<Connection>& connection,
+                                          const Error& error) {
+    const auto self = weak.lock();
+    if (!self || self->closed || peer.connection != connection) return;
+    self->lost(peer, error);
+  };
+}
+
+/// Takes a fresh connection in, or says why not.
+PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connection) {
+  if (connection && closed) {
+    (*connection)->close();
+    return {Errc::closed, "the peer set is gone"};
+  }
+  if (!connection) {
+    failed(peer, connection.error());
+    return connection;
+  }
+  const wire::Service& service = (*connection)->remote().service;
+  const Result<void> usable = check(peer, service);
+  if (!usable) {
+    log(LogLevel::warning, "driver", usable.error().to_string());
+    (*connection)->close();
+    failed(peer, usable.error());
+    return usable.error();
+  }
+  adopt(service);
+  peer.connection = *connection;
+  peer.service = service;
+  return connection;
+}
+
+Result<void> PeerSet::Impl::check(const Known& peer, const wire::Service& service) {
+  if (service.span.empty() && !service.head) {
+    return {Errc::span_unavailable, peer.address + " serves no layers and no head"};
+  }
+  if (options.model_hash != ModelHash{} && service.model_hash != options.model_hash) {
+    return {Errc::weights_mismatch, peer.address + " serves other weights (" +
+                                        short_hex(service.model_hash) + ", wanted " +
+                                        short_hex(options.model_hash) + ")"};
+  }
+  if (!options.numerics_class.empty() && service.numerics_class != options.numerics_class) {
+    return {Errc::numerics_mismatch, peer.address + " computes as " + service.numerics_class +
+                                         ", wanted " + options.numerics_class};
+  }
+  if (first && (service.num_layers != first->num_layers ||
+                service.hidden_size != first->hidden_size || service.residual != first->residual)) {
+    return {Errc::config_mismatch, peer.address + " describes the model's shape otherwise"};
+  }
+  return {};
+}
+
+/// What was left open is settled by the first peer.
+void PeerSet::Impl::adopt(const wire::Service& service) {
+  if (options.model_hash == ModelHash{}) options.model_hash = service.model_hash;
+  if (options.numerics_class.empty()) options.numerics_class = service.numerics_class;
+  if (!first) first = service;
+}
+
+// --- what became of them -------------------------------------------------------------------
+
+void PeerSet::Impl::failed(Known& peer, const Error& error) {
+  peer.last_failure = error;
+  const int doublings = std::min(peer.failures, 16);
+  const Duration ban = std::min<Duration>(options.ban * (1 << doublings), options.max_ban);
+  ++peer.failures;
+  peer.banned_until = clock().now() + ban;
+}
+
+void PeerSet::Impl::lost(Known& peer, const Error& error) {
+  if (peer.connection) peer.round_trip = peer.connection->round_trip();
+  peer.connection = nullptr;
+  failed(peer, error);
+  for (const auto& handler : handlers()) handler->on_peer_lost(peer.address, error);
+}
+
+std::vector<std::shared_ptr<SessionHandler>> PeerSet::Impl::handlers() const {
+  std::vector<std::shared_ptr<SessionHandler>> alive;
+  for (const auto& [session, weak] : sessions) {
+    if (auto handler = weak.lock()) alive.push_back(std::move(handler));
+  }
+  return alive;
+}
+
+void PeerSet::Impl::dispatch(const Known& peer, const std::shared_ptr<Connection>& connection,
+                             Frame frame) {
+  const Result<std::optional<SessionId>> session = session_of(frame);
+  if (!session) return connection->fail(session.error());
+  if (!*session) {
+    // An answer on an exchange's stream that names no session: whoever asked knows the stream.
+    for (const auto& handler : handlers()) handler->on_frame(peer.address, frame);
+    return;
+  }
+  const auto entry = sessions.find(**session);
+  if (entry == sessions.end()) return;
+  const std::shared_ptr<SessionHandler> handler = entry->second.lock();
+  if (handler) handler->on_frame(peer.address, std::move(frame));
+}
+
+// --- PeerSet -------------------------------------------------------------------------------
+
+PeerSet::PeerSet(net::Transport& transport, PeerSetOptions options)
+    : impl_(std::make_shared<Impl>(transport, std::move(options))) {}
+
+PeerSet::~PeerSet() {
+  impl_->closed = true;
+  for (const auto& peer : impl_->peers) {
+    if (peer->connection) peer->connection->close();
+  }
+}
+
+void PeerSet::add(const std::string& address) { impl_->find_or_add(address); }
+
+net::Task<Result<void>> PeerSet::add_local(std::string name, std::shared_ptr<net::Link> link) {
+  const std::shared_ptr<Impl> impl = impl_;
+  Known& peer = impl->find_or_add(name);
+  peer.local = true;
+  const TimePoint deadline = impl->clock().now() + impl->options.dial_timeout;
+  auto connecting = Connection::connect_over(std::move(link), impl->clock(), impl->identity(),
+                                             impl->frame_handler(peer), impl->close_handler(peer),
+                                             deadline, impl->options.connection);
+  Impl::Connected connection = co_await std::move(connecting);
+  connection = impl->welcome(peer, std::move(connection));
+  if (!connection) co_return connection.error();
+  co_return Result<void>();
+}
+
+net::Task<std::vector<std::pair<std::string, Error>>> PeerSet::connect_all(TimePoint deadline,
+                                                                           bool even_banned) {
+  const std::shared_ptr<Impl> impl = impl_;
+  const auto round = std::make_shared<Impl::Round>(impl->clock());
+  const TimePoint now = impl->clock().now();
+  for (const auto& peer : impl->peers) {
+    if (peer->connection || peer->local) continue;
+    if (!even_banned && now < peer->banned_until) continue;
+    ++round->pending;
+    net::spawn(impl->clock().executor(), "driver dial",
+               Impl::dial_in_round(impl, *peer, deadline, round));
+  }
+  // Each dial ends by its deadline.
+  if (round->pending > 0) co_await round->over.wait(TimePoint::max());
+  co_return std::move(round->failures);
+}
+
+net::Task<Result<std::shared_ptr<net::Connection>>> PeerSet::connection(std::string address,
+                                                                        TimePoint deadline) {
+  return Impl::dial(impl_, impl_->find_or_add(address), deadline);
+}
+
+std::vector<route::PeerView> PeerSet::view() const {
+  const TimePoint now = impl_->clock().now();
+  std::vector<route::PeerView> views;
+  for (const auto& peer : impl_->peers) {
+    if (!peer->service || peer->service->span.empty()) continue;
+    if (peer->local && !peer->connection) continue;
+    route::PeerView view;
+    view.address = peer->address;
+    view.span = peer->service->span;
+    view.numerics_class = peer->service->numerics_class;
+    view.reachable_by_peers = !peer->local;
+    view.round_trip = peer->connection ? peer->connection->round_trip() : peer->round_trip;
+    view.layer_time = peer->layer_time;
+    view.banned = now < peer->banned_until;
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
+std::vector<std::string> PeerSet::heads() const {
+  const TimePoint now = impl_->clock().now();
+  std::vector<const Known*> offering;
+  for (const auto& peer : impl_->peers) {
+    if (peer->connection && peer->service->head) offering.push_back(peer.get());
+  }
+  std::stable_sort(offering.begin(), offering.end(), [now](const Known* a, const Known* b) {
+    const bool a_banned = now < a->banned_until;
+    const bool b_banned = now < b->banned_until;
+    if (a_banned != b_banned) return b_banned;
+    return a->connection->round_trip() < b->connection->round_trip();
+  });
+  std::vector<std::string> addresses;
+  for (const Known* peer : offering) addresses.push_back(peer->address);
+  return addresses;
+}
+
+std::optional<wire::Service> PeerSet::service() const {
+  for (const auto& peer : impl_->peers) {
+    if (peer->connection) return peer->service;
+  }
+  return std::nullopt;
+}
+
+void PeerSet::report_failure(const std::string& address, const Error& error) {
+  if (Known* peer = impl_->find(address)) impl_->failed(*peer, error);
+}
+
+void PeerSet::disconnect(const std::string& address, const Error& error) {
+  Known* peer = impl_->find(address);
+  if (peer == nullptr || !peer->connection) return;
+  const std::shared_ptr<Connection> connection = peer->connection;
+  impl_->lost(*peer, error);
+  connection->close();
+}
+
+void PeerSet::report_success(const std::string& address, Span span, Duration hop_time,
+                             std::uint32_t rows) {
+  Known* peer = impl_->find(address);
+  if (peer == nullptr || span.empty() || rows == 0) return;
+  peer->failures = 0;
+  peer->banned_until = {};
+  // Rows of one step share a pass, so only a single row tells what a single row takes.
+  if (rows > 1 && peer->layer_time > Duration::zero()) return;
+  const Duration sample = hop_time / (span.size() * rows);
+  peer->layer_time = peer->layer_time == Duration::zero()
+                         ? sample
+                         : peer->layer_time + (sample - peer->layer_time) / 8;
+}
+
+void PeerSet::register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler) {
+  impl_->sessions[session] = std::move(handler);
+}
+
+void PeerSet::unregister_session(const SessionId& session) { impl_->sessions.erase(session); }
+
+net::Transport& PeerSet::transport() noexcept { return impl_->transport; }
+net::Clock& PeerSet::clock() noexcept { return impl_->clock(); }
+const PeerSetOptions& PeerSet::options() const noexcept { return impl_->options; }
+
+}  // namespace farmesh::driver
