@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <numeric>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -46,6 +49,58 @@ inline Tokens text(std::uint32_t seed, std::size_t count) {
   for (std::uint32_t i = 0; i < count; ++i) ids.push_back((seed * 31 + i * i * 7 + i) % 97);
   return ids;
 }
+
+/// The stand-in engine, counting passes and failing on request.
+class ProbeEngine final : public model::StageEngine {
+ public:
+  struct Log {
+    int forwards = 0;
+    int embeds = 0;
+    int logits = 0;
+    std::vector<std::uint32_t> batch_rows;  // of each forward pass
+    std::function<Result<void>()> before;   // called in every pass; an error fails it
+    bool out_of_memory = false;
+  };
+
+  explicit ProbeEngine(std::shared_ptr<Log> log, Span blocks = kAllLayers, bool head = true)
+      : log_(std::move(log)), engine_(make_engine(blocks)), info_(engine_->info()) {
+    info_.head = head;
+  }
+
+  const model::EngineInfo& info() const noexcept override { return info_; }
+  Result<void> reserve_pages(std::uint32_t count) override {
+    if (log_->out_of_memory) return Errc::out_of_memory;
+    return engine_->reserve_pages(count);
+  }
+  Result<void> forward(Span blocks, std::span<const model::SequenceRows> batch) override {
+    ++log_->forwards;
+    std::uint32_t rows = 0;
+    for (const auto& sequence : batch) rows += sequence.rows;
+    log_->batch_rows.push_back(rows);
+    const Result<void> ready = before();
+    return ready ? engine_->forward(blocks, batch) : ready;
+  }
+  Result<void> copy_page(std::uint32_t from, std::uint32_t to) override {
+    return engine_->copy_page(from, to);
+  }
+  Result<void> embed(std::span<const TokenId> ids, MutableByteView hidden) override {
+    ++log_->embeds;
+    const Result<void> ready = before();
+    return ready ? engine_->embed(ids, hidden) : ready;
+  }
+  Result<void> logits(ByteView hidden, std::uint32_t rows, std::span<float> logits) override {
+    ++log_->logits;
+    const Result<void> ready = before();
+    return ready ? engine_->logits(hidden, rows, logits) : ready;
+  }
+
+ private:
+  Result<void> before() { return log_->before ? log_->before() : Result<void>(); }
+
+  std::shared_ptr<Log> log_;
+  std::unique_ptr<model::StageEngine> engine_;
+  model::EngineInfo info_;
+};
 
 /// A session by itself: what any peer that serves it among others must compute, bit by bit.
 class Solo {
