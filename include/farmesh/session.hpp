@@ -24,8 +24,8 @@
 namespace farmesh {
 
 struct SessionOptions {
-  /// Cache that every peer promises to this session, in tokens: prompts and output of all turns.
-  /// 0: the model's whole context.
+  /// Most tokens of the session, prompts and output of all turns; 0: the model's whole context.
+  /// Peers promise cache for each turn's prompt and max_tokens, within this.
   std::uint32_t context_tokens = 0;
   /// Tokens that may wait for a slow reader. When they do, generation pauses; with a head on a
   /// peer it goes on, and the rest of the turn waits here.
