@@ -116,6 +116,11 @@ bool is_word(char32_t c) noexcept {
          cat == UTF8PROC_CATEGORY_ND || cat == UTF8PROC_CATEGORY_NL || cat == UTF8PROC_CATEGORY_PC;
 }
 
+bool is_printable(char32_t c) noexcept {
+  const auto cat = category(c);
+  return c == ' ' || (cat != UTF8PROC_CATEGORY_CN && cat < UTF8PROC_CATEGORY_ZS);
+}
+
 Result<std::string> normalize(std::string_view text, NormalForm form, std::size_t max_bytes) {
   const utf8proc_option_t options = options_of(form);
   const auto ascii = [&](std::size_t i) { return static_cast<unsigned char>(text[i]) < 0x80; };

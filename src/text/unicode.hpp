@@ -15,6 +15,8 @@ bool is_punctuation(char32_t c) noexcept;  // P*, and ASCII's symbols
 bool is_mark(char32_t c) noexcept;         // Mn, Mc, Me
 bool is_word(char32_t c) noexcept;         // letters, marks, decimal digits, connectors
 
+bool is_printable(char32_t c) noexcept;  // assigned, and no control, format or separator but ' '
+
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 
 /// Fails with invalid_argument when the result would exceed `max_bytes`.
