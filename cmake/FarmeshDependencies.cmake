@@ -12,7 +12,9 @@ pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 find_path(FARMESH_ASIO_INCLUDE asio.hpp REQUIRED)
 add_library(farmesh_asio INTERFACE)
 target_include_directories(farmesh_asio SYSTEM INTERFACE $<BUILD_INTERFACE:${FARMESH_ASIO_INCLUDE}>)
-target_compile_definitions(farmesh_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+target_compile_definitions(farmesh_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED
+  # Asio 1.22 knows the coroutines of older Clangs only.
+  $<$<CXX_COMPILER_ID:Clang>:ASIO_HAS_CO_AWAIT=1 ASIO_HAS_STD_COROUTINE=1>)
 target_link_libraries(farmesh_asio INTERFACE Threads::Threads)
 
 find_path(FARMESH_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)
