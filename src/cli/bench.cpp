@@ -1,0 +1,166 @@
+#include "cli/bench.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <utility>
+
+#include <CLI/App.hpp>
+#include <CLI/Validators.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "base/thread.hpp"
+#include "cli/child_process.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/json.hpp"
+#include "cli/terminal.hpp"
+#include "cli/verbs.hpp"
+#include "model/synth.hpp"
+#include "node/cache_folder.hpp"
+
+namespace farmesh::cli {
+namespace {
+
+struct Benchmark {
+  const char* name;
+  Result<Rows> (*run)(const BenchOptions&);
+};
+constexpr Benchmark kBenchmarks[] = {
+    {"hop", bench_hop}, {"chain", bench_chain}, {"batch", bench_batch}, {"load", bench_load}};
+
+struct BenchFlags {
+  BenchOptions options;
+  std::vector<std::string> names;
+  bool json = false;
+};
+
+// In a build tree beside the builds, so that removing build/ removes them; else the cache.
+std::filesystem::path model_store() {
+  const auto build = std::filesystem::path(own_program()).parent_path().parent_path();
+  if (std::filesystem::exists(build / "CMakeCache.txt")) return build.parent_path() / "bench";
+  return node::cache_folder() / "bench";
+}
+
+void print_heading(const BenchOptions& options) {
+  std::string cpu = "unknown CPU";
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name")) {
+      cpu = line.substr(line.find(':') + 2);
+      break;
+    }
+  }
+  fmt::print("{}, {} cores, {} threads a process; medians of {} rounds\n\n", cpu, available_cores(),
+             options.threads, options.rounds);
+  fmt::print("{:<6} {:<5} {:<32} {:>9}   {:<28} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
+             "", "beside", "", "", "ratio", "bound");
+}
+
+void print_row(const BenchRow& row) {
+  const Palette palette(STDOUT_FILENO);
+  fmt::print("{:<6} {:<5} {:<32} {:>9.2f}   {:<28} {:>9.2f} {:<9} {:>6.2f}  {}{}{}\n", row.bench,
+             row.shape, row.what, row.value, row.beside, row.other, row.unit, row.ratio(),
+             row.held ? "" : palette.red,
+             row.bound.empty() ? "" : row.bound + (row.held ? ": held" : ": MISSED"),
+             palette.reset);
+  std::fflush(stdout);
+}
+
+nlohmann::ordered_json json_of(const BenchRow& row) {
+  return {{"bench", row.bench},   {"shape", row.shape}, {"what", row.what}, {"value", row.value},
+          {"beside", row.beside}, {"other", row.other}, {"unit", row.unit}, {"ratio", row.ratio()},
+          {"bound", row.bound},   {"held", row.held}};
+}
+
+int bench(BenchFlags flags) {
+  BenchOptions& options = flags.options;
+  if (options.threads == 0) options.threads = available_cores();
+  if (options.folder.empty()) options.folder = model_store();
+  if (!flags.json) print_heading(options);
+  bool held = true;
+  for (const Benchmark& benchmark : kBenchmarks) {
+    const auto asked = std::find(flags.names.begin(), flags.names.end(), benchmark.name);
+    if (!flags.names.empty() && asked == flags.names.end()) continue;
+    const Result<Rows> rows = benchmark.run(options);
+    if (!rows) return report(rows.error());
+    for (const BenchRow& row : *rows) {
+      held = held && row.held;
+      if (flags.json) {
+        fmt::print("{}", to_line(json_of(row)));
+      } else {
+        print_row(row);
+      }
+    }
+  }
+  return held ? kSuccess : kFailure;
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+Result<std::string> synthetic_model(const BenchOptions& options, const std::string& shape) {
+  const std::filesystem::path folder = std::filesystem::path(options.folder) / shape;
+  if (std::filesystem::exists(folder / "config.json")) return folder.string();  // written last
+  ProgressBar bar("writing a " + shape + " model of random weights");
+  model::SynthOptions synth;
+  synth.shape = shape;
+  synth.on_progress = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
+  const Result<void> written = model::write_synthetic_model(folder, synth);
+  if (!written) return written.error();
+  return folder.string();
+}
+
+Result<double> decode_speed(const DistributedModel& model, std::uint32_t tokens) {
+  Result<Session> session = model.open_session();
+  if (!session) return session.error();
+  GenerateOptions options;
+  options.max_tokens = tokens;
+  options.sampling.temperature = 0;
+  options.ignore_eos = true;
+  TokenStream stream = session->generate_ids({1, 2, 3, 4, 5, 6, 7, 8}, options);
+  for (const Token& token : stream) (void)token;
+  if (const std::optional<Error> error = stream.error()) return *error;
+  return stream.usage().tokens_per_second;
+}
+
+void add_bench(CLI::App& program, Run& run) {
+  const auto flags = std::make_shared<BenchFlags>();
+  CLI::App* verb = program.add_subcommand("bench", "Measure this build on this machine");
+  verb->add_option("names", flags->names, "hop, chain, batch, load; default: all")
+      ->check(CLI::IsMember({"hop", "chain", "batch", "load"}))
+      ->option_text("NAME…");
+  verb->add_option("--shape", flags->options.shapes,
+                   "1.1b, 160m or 7b; repeatable; default: the first two")
+      ->check(CLI::IsMember({"160m", "1.1b", "7b"}))
+      ->allow_extra_args(false)
+      ->option_text("NAME");
+  verb->add_option("--threads", flags->options.threads, "Of each process; default: every core")
+      ->check(CLI::Range(0, 1'024))
+      ->option_text("N");
+  verb->add_option("--rounds", flags->options.rounds, "Figures behind each median")
+      ->check(CLI::Range(1, 1'000))
+      ->capture_default_str()
+      ->option_text("N");
+  verb->add_option("--dir", flags->options.folder, "Where models of random weights are kept")
+      ->option_text("DIR");
+  verb->add_flag("--json", flags->json, "Each row as a line of JSON");
+  verb->footer(R"(
+  hop    an 8 KiB activation through an empty peer, beside a bare TCP ping-pong
+  chain  three peers on loopback, beside the same model in one process
+  batch  16 sessions at once, beside one
+  load   a node's largest memory, beside its tensors' bytes
+
+Exits with 1 when a bound is missed. docs/performance.md tells how to read it.)");
+  verb->callback([flags, &run] { run = [flags] { return bench(*flags); }; });
+}
+
+}  // namespace farmesh::cli

@@ -1,0 +1,54 @@
+// farmesh bench: what is measured, as rows of one table.
+//
+// Every figure stands beside another of the same run, taken in turns, and what counts is their
+// ratio: a shared machine makes single figures swing.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <farmesh/model.hpp>
+#include <farmesh/result.hpp>
+
+namespace farmesh::cli {
+
+struct BenchOptions {
+  std::vector<std::string> shapes{"1.1b", "160m"};
+  int threads = 0;  // resolved before a benchmark runs
+  int rounds = 5;
+  std::string folder;  // where synthetic models are kept
+};
+
+struct BenchRow {
+  std::string bench;  // "chain"
+  std::string shape;  // "1.1b"; empty where none is used
+  std::string what;   // "three peers"
+  double value = 0;
+  std::string beside;  // "one process"
+  double other = 0;    // in the same unit
+  std::string unit;    // "tokens/s"
+  std::string bound;   // "ratio at least 0.9"; empty where the row only informs
+  bool held = true;    // whether `value` keeps the bound
+
+  double ratio() const { return other == 0 ? 0 : value / other; }
+};
+
+using Rows = std::vector<BenchRow>;
+
+Result<Rows> bench_hop(const BenchOptions& options);
+Result<Rows> bench_chain(const BenchOptions& options);
+Result<Rows> bench_batch(const BenchOptions& options);
+Result<Rows> bench_load(const BenchOptions& options);
+
+double median(std::vector<double> values);
+
+/// The folder of a synthetic model, written there by its first use. Fails with io_error.
+Result<std::string> synthetic_model(const BenchOptions& options, const std::string& shape);
+
+/// Tokens a second of one greedy turn after the first token, with nothing that could end it
+/// early.
+Result<double> decode_speed(const DistributedModel& model, std::uint32_t tokens);
+
+}  // namespace farmesh::cli

@@ -1,0 +1,86 @@
+// farmesh bench chain: what splitting a model over processes costs on one machine.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <farmesh/farmesh.hpp>
+
+#include "cli/bench.hpp"
+#include "cli/node_process.hpp"
+#include "cli/terminal.hpp"
+#include "model/model_folder.hpp"
+
+namespace farmesh::cli {
+namespace {
+
+constexpr std::uint32_t kPeers = 3;
+constexpr double kFloor = 0.9;
+
+Result<std::vector<NodeProcess>> start_nodes(const std::string& model, int threads) {
+  const Result<model::ModelConfig> config = model::read_model_config(model);
+  if (!config) return config.error();
+  std::vector<NodeProcess> nodes;
+  for (const Span span : even_split(config->num_layers, kPeers)) {
+    Result<NodeProcess> node = NodeProcess::start({.program = own_program(),
+                                                   .model = model,
+                                                   .layers = span,
+                                                   .more = {"--threads", std::to_string(threads)}});
+    if (!node) return node.error();
+    nodes.push_back(*std::move(node));
+  }
+  for (NodeProcess& node : nodes) {
+    if (const Result<void> ready = node.await_listening(); !ready) return ready.error();
+  }
+  return nodes;
+}
+
+Result<BenchRow> chain_of(const BenchOptions& options, const std::string& shape) {
+  const Result<std::string> folder = synthetic_model(options, shape);
+  if (!folder) return folder.error();
+  Waiting waiting("chain, " + shape);
+  const Result<std::vector<NodeProcess>> nodes = start_nodes(*folder, options.threads);
+  if (!nodes) return nodes.error();
+
+  ModelOptions split_options{.folder = *folder, .threads = options.threads};
+  for (const NodeProcess& node : *nodes) split_options.peers.push_back(node.address());
+  const Result<DistributedModel> split = DistributedModel::open(split_options);
+  if (!split) return split.error();
+  const Result<DistributedModel> whole =
+      DistributedModel::open({.folder = *folder, .local = true, .threads = options.threads});
+  if (!whole) return whole.error();
+
+  const std::uint32_t tokens = shape == "160m" ? 96 : 24;
+  std::vector<double> split_speeds;
+  std::vector<double> whole_speeds;
+  for (int round = -1; round < options.rounds; ++round) {  // the first one only warms up
+    const Result<double> in_parts = decode_speed(*split, tokens);
+    if (!in_parts) return in_parts.error();
+    const Result<double> in_one = decode_speed(*whole, tokens);
+    if (!in_one) return in_one.error();
+    if (round < 0) continue;
+    split_speeds.push_back(*in_parts);
+    whole_speeds.push_back(*in_one);
+  }
+  BenchRow row{
+      "chain",   shape, "three peers", median(split_speeds), "one process", median(whole_speeds),
+      "tokens/s"};
+  if (shape == "1.1b") {
+    row.bound = "ratio at least 0.9";
+    row.held = row.ratio() >= kFloor;
+  }
+  return row;
+}
+
+}  // namespace
+
+Result<Rows> bench_chain(const BenchOptions& options) {
+  Rows rows;
+  for (const std::string& shape : options.shapes) {
+    Result<BenchRow> row = chain_of(options, shape);
+    if (!row) return row.error();
+    rows.push_back(*std::move(row));
+  }
+  return rows;
+}
+
+}  // namespace farmesh::cli

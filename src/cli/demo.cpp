@@ -1,0 +1,97 @@
+// farmesh demo: three processes tell a story, one of them is killed, the story goes on.
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <CLI/App.hpp>
+#include <CLI/Validators.hpp>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "cli/demo_story.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/node_process.hpp"
+#include "cli/terminal.hpp"
+#include "cli/verbs.hpp"
+#include "model/model_folder.hpp"
+
+namespace farmesh::cli {
+namespace {
+
+constexpr int kReadingPace = 30;  // milliseconds a token, for eyes
+
+// models/demo of the source tree or the install tree that this program lies in.
+std::string find_demo_model() {
+  namespace fs = std::filesystem;
+  for (fs::path folder = fs::path(own_program()).parent_path();; folder = folder.parent_path()) {
+    for (const char* place : {"models/demo", "share/farmesh/models/demo"}) {
+      if (fs::exists(folder / place / "config.json")) return folder / place;
+    }
+    if (folder == folder.parent_path()) return {};
+  }
+}
+
+int demo(DemoOptions options) {
+  if (options.model.empty()) options.model = find_demo_model();
+  if (options.model.empty()) {
+    return report(
+        {Errc::model_not_found, "models/demo is not near this program; give --model DIR"});
+  }
+  const Result<model::ModelConfig> config = model::read_model_config(options.model);
+  if (!config) return report(config.error());
+  if (config->num_layers < 3) {
+    return report({Errc::invalid_argument, "the demo needs a model of three layers or more"});
+  }
+  if (options.pace.count() < 0) {
+    options.pace = std::chrono::milliseconds(is_terminal(STDOUT_FILENO) ? kReadingPace : 0);
+  }
+  const Result<bool> same = tell_story(options, config->num_layers);
+  if (!same) return report(same.error());
+  return *same ? kSuccess : kFailure;
+}
+
+}  // namespace
+
+void add_demo(CLI::App& program, Run& run) {
+  const auto options = std::make_shared<DemoOptions>();
+  const auto pace_ms = std::make_shared<int>(-1);
+  options->generate.max_tokens = 200;
+  options->generate.sampling.temperature = 0.7f;
+  options->generate.sampling.seed = 7;
+
+  CLI::App* verb = program.add_subcommand(
+      "demo", "Three peers tell a story; one is killed; the story goes on, word for word");
+  verb->add_option("--model", options->model, "Folder; default: models/demo")->option_text("DIR");
+  verb->add_option("--prompt", options->prompt, "How the story begins")
+      ->capture_default_str()
+      ->option_text("TEXT");
+  verb->add_option("--max-tokens", options->generate.max_tokens, "Most tokens of it")
+      ->capture_default_str()
+      ->option_text("N");
+  verb->add_option("--temperature", options->generate.sampling.temperature,
+                   "0: always the likeliest token")
+      ->capture_default_str()
+      ->option_text("N");
+  verb->add_option("--seed", options->generate.sampling.seed, "Another seed tells another story")
+      ->capture_default_str()
+      ->option_text("N");
+  verb->add_option("--kill-at", options->kill_at, "Kill a peer after N tokens or a little later")
+      ->capture_default_str()
+      ->option_text("N");
+  verb->add_option("--pace", *pace_ms, "Milliseconds between tokens; default: 30 at a terminal")
+      ->check(CLI::Range(0, 10'000))
+      ->option_text("MS");
+  verb->footer(R"(
+Exits with 0 only if a peer was lost and the story still equals, token by token, the one that a
+single process tells.
+
+Examples:
+  farmesh demo
+  farmesh demo --seed 11 --kill-at 60)");
+  verb->callback([options, pace_ms, &run] {
+    options->pace = std::chrono::milliseconds(*pace_ms);
+    run = [options] { return demo(*options); };
+  });
+}
+
+}  // namespace farmesh::cli

@@ -1,0 +1,131 @@
+#include "cli/flags.hpp"
+
+#include <charconv>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include <CLI/Validators.hpp>
+
+#include "base/digest.hpp"
+#include "cli/terminal.hpp"
+
+namespace farmesh::cli {
+namespace {
+
+// The whole of `text` as a number; false otherwise.
+template <class Number>
+bool parse(std::string_view text, Number& number) {
+  const char* end = text.data() + text.size();
+  const auto [stopped, failure] = std::from_chars(text.data(), end, number);
+  return !text.empty() && failure == std::errc() && stopped == end;
+}
+
+std::uint64_t random_seed() {
+  // 53 bits, so that readers of JSON that know only doubles can give it back.
+  std::array<std::uint8_t, 8> bytes;
+  random_bytes(bytes);
+  std::uint64_t seed = 0;
+  std::memcpy(&seed, bytes.data(), sizeof seed);
+  return seed >> 11;
+}
+
+}  // namespace
+
+void WeightFlags::add_to(CLI::App& verb) {
+  static const std::map<std::string, Precision> kPrecisions{
+      {"f32", Precision::f32},   {"bf16", Precision::bf16}, {"f16", Precision::f16},
+      {"int8", Precision::int8}, {"int4", Precision::int4},
+  };
+  verb.add_option("--model", model, "Folder in Hugging Face layout")
+      ->required()
+      ->option_text("DIR");
+  verb.add_option_function<std::string>(
+          "--precision", [this](const std::string& text) { precision = kPrecisions.at(text); },
+          "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
+      ->check(CLI::IsMember(kPrecisions))
+      ->option_text("NAME");
+  verb.add_option("--threads", threads, "Threads that compute; default: every core")
+      ->check(CLI::Range(0, 1'024))
+      ->option_text("N");
+  verb.add_option("--model-id", model_id, "Name for display; default: the folder's")
+      ->option_text("NAME");
+}
+
+void ModelFlags::add_to(CLI::App& verb) {
+  weights.add_to(verb);
+  verb.add_option("--peer", peers, "Peer that serves layers; repeat for each, spare ones too")
+      ->allow_extra_args(false)
+      ->option_text("HOST:PORT");
+  CLI::Option* local_flag =
+      verb.add_flag("--local", local, "Hold every layer here; the default without --peer");
+  verb.add_flag("--remote-head", remote_head,
+                "Use a head that a peer offers: no weights are opened, that peer sees the tokens")
+      ->excludes(local_flag);
+}
+
+Result<DistributedModel> ModelFlags::open() const {
+  ModelOptions options;
+  options.folder = weights.model;
+  options.peers = peers;
+  options.local = local || (peers.empty() && !remote_head);
+  options.remote_head = remote_head;
+  options.precision = weights.precision;
+  options.threads = weights.threads;
+  options.model_id = weights.model_id;
+  ProgressBar bar("loading");
+  options.on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
+  return DistributedModel::open(std::move(options));
+}
+
+void SamplingFlags::add_to(CLI::App& verb) {
+  SamplingOptions& sampling = options.sampling;
+  const auto number = [&verb](const char* flag, auto& value, const char* help) {
+    verb.add_option(flag, value, help)->capture_default_str()->option_text("N");
+  };
+  number("--max-tokens", options.max_tokens, "Most tokens to generate");
+  number("--temperature", sampling.temperature, "0: always the likeliest token");
+  number("--top-k", sampling.top_k, "Only the N likeliest; 0: off");
+  number("--top-p", sampling.top_p, "Only the likeliest that sum up to N; 1: off");
+  number("--min-p", sampling.min_p, "Only those at least N times as likely as the first; 0: off");
+  number("--repetition-penalty", sampling.repetition_penalty, "Over prompt and output; 1: off");
+  number("--presence-penalty", sampling.presence_penalty, "Over the output; 0: off");
+  number("--frequency-penalty", sampling.frequency_penalty, "Over the output; 0: off");
+  verb.add_option("--logit-bias", logit_bias, "Added to the logit of token ID; repeatable")
+      ->allow_extra_args(false)
+      ->option_text("ID=BIAS");
+  verb.add_option("--seed", seed, "Equal seeds give equal tokens; default: drawn, and told")
+      ->option_text("N");
+  verb.add_option("--stop", options.stop, "End before this text; repeatable")
+      ->allow_extra_args(false)
+      ->option_text("TEXT");
+  verb.add_flag("--ignore-eos", options.ignore_eos, "Go on after the model's end-of-text token");
+}
+
+Result<GenerateOptions> SamplingFlags::chosen() const {
+  GenerateOptions chosen = options;
+  chosen.sampling.seed = seed ? *seed : random_seed();
+  for (const std::string& text : logit_bias) {
+    LogitBias bias;
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos ||
+        !parse(std::string_view(text).substr(0, equals), bias.token) ||
+        !parse(std::string_view(text).substr(equals + 1), bias.bias)) {
+      return {Errc::invalid_argument, "--logit-bias wants ID=BIAS, not '" + text + "'"};
+    }
+    chosen.sampling.logit_bias.push_back(bias);
+  }
+  return chosen;
+}
+
+Result<Span> parse_layers(const std::string& text) {
+  Span layers;
+  const std::size_t colon = text.find(':');
+  if (colon == std::string::npos || !parse(std::string_view(text).substr(0, colon), layers.begin) ||
+      !parse(std::string_view(text).substr(colon + 1), layers.end)) {
+    return {Errc::invalid_argument, "--layers wants A:B, such as 0:11, not '" + text + "'"};
+  }
+  return layers;
+}
+
+}  // namespace farmesh::cli

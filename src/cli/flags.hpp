@@ -1,0 +1,56 @@
+// Flags that several verbs share, and the values behind them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/App.hpp>
+
+#include <farmesh/model.hpp>
+#include <farmesh/result.hpp>
+#include <farmesh/session.hpp>
+#include <farmesh/types.hpp>
+
+namespace farmesh::cli {
+
+/// --model, --precision, --threads, --model-id.
+struct WeightFlags {
+  std::string model;
+  std::optional<Precision> precision;
+  int threads = 0;
+  std::string model_id;
+
+  void add_to(CLI::App& verb);
+};
+
+/// The above, and where the layers are: --peer, --local, --remote-head.
+struct ModelFlags {
+  WeightFlags weights;
+  std::vector<std::string> peers;
+  bool local = false;
+  bool remote_head = false;
+
+  void add_to(CLI::App& verb);
+
+  /// Opens the model, with a bar on the terminal while weights load. Without a peer it is local.
+  Result<DistributedModel> open() const;
+};
+
+/// --max-tokens, --stop, and every sampling option.
+struct SamplingFlags {
+  GenerateOptions options;
+  std::optional<std::uint64_t> seed;
+  std::vector<std::string> logit_bias;
+
+  void add_to(CLI::App& verb);
+
+  /// With a seed drawn if none was given, so that it can be told. Fails with invalid_argument.
+  Result<GenerateOptions> chosen() const;
+};
+
+/// "2:5" as a Span. Fails with invalid_argument.
+Result<Span> parse_layers(const std::string& text);
+
+}  // namespace farmesh::cli

@@ -1,0 +1,134 @@
+// farmesh model: what one can ask of a model's folder, without running it.
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <string>
+
+#include <CLI/App.hpp>
+#include <CLI/Validators.hpp>
+#include <fmt/format.h>
+
+#include "cli/exit_code.hpp"
+#include "cli/model_inspect.hpp"
+#include "cli/terminal.hpp"
+#include "cli/verbs.hpp"
+#include "model/model_hash.hpp"
+#include "model/synth.hpp"
+#include "node/cache_folder.hpp"
+#include "text/tokenizer.hpp"
+
+namespace farmesh::cli {
+namespace {
+
+int hash(const std::string& folder) {
+  const Result<ModelHash> hash = model::model_hash(folder, node::hash_cache_file());
+  if (!hash) return report(hash.error());
+  fmt::print("{}\n", model::to_hex(*hash));
+  return kSuccess;
+}
+
+int tokenize(const std::string& folder, bool bos) {
+  const auto tokenizer = text::load_tokenizer(folder);
+  if (!tokenizer) return report(tokenizer.error());
+  const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+  text::EncodeOptions options;
+  options.add_special = bos;
+  const Result<std::vector<TokenId>> ids = (*tokenizer)->encode(text, options);
+  if (!ids) return report(ids.error());
+  fmt::print("{}\n", fmt::join(*ids, " "));
+  return kSuccess;
+}
+
+struct SynthFlags {
+  std::string shape;
+  std::string out;
+  std::string dtype = "bf16";
+  std::uint64_t seed = 1;
+};
+
+int synth(const SynthFlags& flags) {
+  model::SynthOptions options;
+  options.shape = flags.shape;
+  options.seed = flags.seed;
+  options.dtype = flags.dtype == "f32"   ? DType::f32
+                  : flags.dtype == "f16" ? DType::f16
+                                         : DType::bf16;
+  ProgressBar bar("writing");
+  options.on_progress = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
+  const Result<void> written = model::write_synthetic_model(flags.out, options);
+  return written ? kSuccess : report(written.error());
+}
+
+CLI::App* add_folder_verb(CLI::App& model, const std::string& name, const std::string& help,
+                          std::string& folder) {
+  CLI::App* verb = model.add_subcommand(name, help);
+  verb->add_option("folder", folder, "Folder in Hugging Face layout")
+      ->required()
+      ->option_text("DIR");
+  return verb;
+}
+
+void add_synth(CLI::App& model, Run& run) {
+  const auto flags = std::make_shared<SynthFlags>();
+  CLI::App* verb =
+      model.add_subcommand("synth", "Write a model of random weights, to measure with");
+  verb->add_option("--shape", flags->shape, "tiny, 160m, 1.1b or 7b")
+      ->required()
+      ->check(CLI::IsMember(model::synthetic_shapes()))
+      ->option_text("NAME");
+  verb->add_option("--out", flags->out, "Folder to make")->required()->option_text("DIR");
+  verb->add_option("--dtype", flags->dtype, "bf16, f16 or f32")
+      ->check(CLI::IsMember({"bf16", "f16", "f32"}))
+      ->capture_default_str()
+      ->option_text("NAME");
+  verb->add_option("--seed", flags->seed, "Equal seeds give equal files")
+      ->capture_default_str()
+      ->option_text("N");
+  verb->callback([flags, &run] { run = [flags] { return synth(*flags); }; });
+}
+
+}  // namespace
+
+void add_model(CLI::App& program, Run& run) {
+  CLI::App* model = program.add_subcommand("model", "Look into a model's folder, or make one");
+  model->require_subcommand(1);
+
+  struct FolderFlags {
+    std::string folder;
+    bool bos = false;
+    bool tensors = false;
+    bool json = false;
+  };
+  const auto flags = std::make_shared<FolderFlags>();
+
+  CLI::App* inspect_verb =
+      add_folder_verb(*model, "inspect", "Shape, sizes, tokenizer and hash", flags->folder);
+  inspect_verb->add_flag("--tensors", flags->tensors, "List every tensor");
+  inspect_verb->add_flag("--json", flags->json, "As one JSON object");
+  inspect_verb->callback([flags, &run] {
+    run = [flags] { return inspect_model(flags->folder, flags->tensors, flags->json); };
+  });
+
+  CLI::App* hash_verb = add_folder_verb(
+      *model, "hash", "Its identity: equal hashes mean equal weights, config and tokenizer",
+      flags->folder);
+  hash_verb->callback([flags, &run] { run = [flags] { return hash(flags->folder); }; });
+
+  CLI::App* tokenize_verb = add_folder_verb(
+      *model, "tokenize", "Standard input, whole, as token ids on one line", flags->folder);
+  tokenize_verb->add_flag("--bos", flags->bos, "With the tokens that the model puts around a text");
+  tokenize_verb->callback(
+      [flags, &run] { run = [flags] { return tokenize(flags->folder, flags->bos); }; });
+
+  add_synth(*model, run);
+  model->footer(R"(
+Examples:
+  farmesh model inspect models/demo
+  farmesh model hash models/demo
+  printf 'Once upon a time' | farmesh model tokenize models/demo --bos
+  farmesh model synth --shape 1.1b --out /tmp/1.1b)");
+}
+
+}  // namespace farmesh::cli

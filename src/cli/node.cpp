@@ -1,0 +1,130 @@
+// farmesh node: serves layers of a model until it is told to stop.
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <CLI/App.hpp>
+#include <CLI/Validators.hpp>
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <farmesh/farmesh.hpp>
+
+#include "cli/exit_code.hpp"
+#include "cli/flags.hpp"
+#include "cli/signals.hpp"
+#include "cli/stop_request.hpp"
+#include "cli/terminal.hpp"
+#include "cli/verbs.hpp"
+
+namespace farmesh::cli {
+namespace {
+
+struct NodeFlags {
+  WeightFlags weights;
+  std::string layers;
+  bool head = false;
+  std::vector<std::string> peers;
+  std::string listen = "127.0.0.1:31330";
+  std::string advertise;
+  std::uint32_t cache_tokens = 16'384;
+  int drain_seconds = 30;
+};
+
+Result<PeerOptions> options_of(const NodeFlags& flags) {
+  PeerOptions options;
+  options.folder = flags.weights.model;
+  if (!flags.layers.empty()) {
+    const Result<Span> layers = parse_layers(flags.layers);
+    if (!layers) return layers.error();
+    options.layers = *layers;
+  }
+  options.head = flags.head;
+  options.peers = flags.peers;
+  options.listen = flags.listen;
+  options.advertise = flags.advertise;
+  options.precision = flags.weights.precision;
+  options.threads = flags.weights.threads;
+  options.model_id = flags.weights.model_id;
+  options.cache_tokens = flags.cache_tokens;
+  return options;
+}
+
+// The one line that programs read; docs/cli.md states it.
+void print_listening(const Peer& peer, const PeerOptions& options) {
+  std::string serves = options.layers.empty()
+                           ? "no layers"
+                           : fmt::format("layers {}:{} of {}", options.layers.begin,
+                                         options.layers.end, peer.num_layers());
+  if (options.head) serves += " and the head";
+  fmt::print("listening on {} with {}, {}, model {}\n", peer.address(), serves,
+             peer.numerics_class(), peer.model_hash().substr(0, 16));
+  std::fflush(stdout);
+}
+
+int serve(const NodeFlags& flags) {
+  Result<PeerOptions> options = options_of(flags);
+  if (!options) return report(options.error());
+
+  StopRequest stop;
+  Result<Peer> peer{Errc::ok};
+  {
+    ProgressBar bar("loading");
+    options->on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
+    peer = Peer::start(*options);
+  }
+  if (!peer) return report(peer.error());
+  print_listening(*peer, *options);
+
+  stop.wait();
+  const std::uint32_t sessions = peer->stats().sessions;
+  if (sessions > 0) {
+    fmt::print(stderr, "farmesh: finishing {} sessions, for at most {} s; again to stop at once\n",
+               sessions, flags.drain_seconds);
+  }
+  peer->stop(std::chrono::seconds(flags.drain_seconds));
+  return kSuccess;
+}
+
+}  // namespace
+
+void add_node(CLI::App& program, Run& run) {
+  const auto flags = std::make_shared<NodeFlags>();
+  CLI::App* verb = program.add_subcommand("node", "Serve layers of a model to others");
+  flags->weights.add_to(*verb);
+  verb->add_option("--layers", flags->layers, "Layers to serve: A:B is A to B-1")
+      ->option_text("A:B");
+  verb->add_flag("--head", flags->head,
+                 "Also run generation for clients without a head; their tokens are seen here");
+  verb->add_option("--peer", flags->peers, "With --head: a peer for the other layers; repeatable")
+      ->allow_extra_args(false)
+      ->option_text("HOST:PORT");
+  verb->add_option("--listen", flags->listen, "Where to listen; port 0 takes a free one")
+      ->capture_default_str()
+      ->option_text("HOST:PORT");
+  verb->add_option("--advertise", flags->advertise, "Where others dial; default: as listened")
+      ->option_text("HOST:PORT");
+  verb->add_option("--cache-tokens", flags->cache_tokens, "KV cache over all sessions, in tokens")
+      ->capture_default_str()
+      ->option_text("N");
+  verb->add_option("--drain", flags->drain_seconds,
+                   "Most seconds that open sessions may take to end")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 86'400))
+      ->option_text("SECONDS");
+  verb->footer(R"(
+Prints one line when it is ready: listening on HOST:PORT with layers A:B of N …
+SIGTERM or SIGINT: takes no new sessions, lets the open ones end. A second one stops at once.
+
+Examples:
+  farmesh node --model models/demo --layers 0:3 --listen 0.0.0.0:31330
+  farmesh node --model models/demo --layers 0:8 --head --listen 127.0.0.1:0)");
+  verb->callback([flags, &run] { run = [flags] { return serve(*flags); }; });
+}
+
+}  // namespace farmesh::cli

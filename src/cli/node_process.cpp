@@ -1,0 +1,52 @@
+#include "cli/node_process.hpp"
+
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace farmesh::cli {
+
+NodeProcess::NodeProcess(ChildProcess process, Span layers)
+    : process_(std::move(process)), layers_(layers) {}
+
+Result<NodeProcess> NodeProcess::start(const NodeArguments& arguments) {
+  std::vector<std::string> argv{arguments.program, "node",     "--model",
+                                arguments.model,   "--listen", "127.0.0.1:0"};
+  if (!arguments.layers.empty()) {
+    argv.push_back("--layers");
+    argv.push_back(fmt::format("{}:{}", arguments.layers.begin, arguments.layers.end));
+  }
+  if (arguments.head) argv.emplace_back("--head");
+  argv.insert(argv.end(), arguments.more.begin(), arguments.more.end());
+  Result<ChildProcess> process = ChildProcess::start(argv);
+  if (!process) return process.error();
+  return NodeProcess(*std::move(process), arguments.layers);
+}
+
+Result<void> NodeProcess::await_listening(std::chrono::milliseconds patience) {
+  constexpr std::string_view kBefore = "listening on ";
+  const std::optional<std::string> line = process_.read_line(patience);
+  if (line && line->starts_with(kBefore)) {
+    const std::size_t end = line->find(' ', kBefore.size());
+    address_ = line->substr(kBefore.size(), end - kBefore.size());
+    return {};
+  }
+  const std::string said = process_.errors();
+  return {Errc::timeout,
+          "a node did not begin to listen; it said: " + (said.empty() ? "nothing" : said)};
+}
+
+std::vector<Span> even_split(std::uint32_t layers, std::uint32_t parts) {
+  std::vector<Span> spans;
+  std::uint32_t begin = 0;
+  for (std::uint32_t part = 0; part < parts; ++part) {
+    const std::uint32_t size = layers / parts + (part < layers % parts ? 1 : 0);
+    spans.push_back({begin, begin + size});
+    begin += size;
+  }
+  return spans;
+}
+
+}  // namespace farmesh::cli

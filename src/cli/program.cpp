@@ -1,0 +1,62 @@
+#include <cstdlib>
+#include <string>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <farmesh/farmesh.hpp>
+
+#include "base/log.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/verbs.hpp"
+
+namespace farmesh::cli {
+namespace {
+
+constexpr const char* kFooter = R"(
+Examples:
+  farmesh demo
+  farmesh generate --model models/demo --prompt "Once upon a time"
+  farmesh node --model models/demo --layers 0:3 --listen 127.0.0.1:31330
+  farmesh generate --model models/demo --peer 127.0.0.1:31330 --peer 127.0.0.1:31331 --prompt "Hi"
+
+Environment:
+  LOG_LEVEL              debug, info, warning or error; default info for node, else error
+  FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
+  FARMESH_TORCH_LIBRARY  the compute engine; default libfarmesh_torch.so beside the program
+  FARMESH_ISA            avx512, avx2 or portable kernels; default the best this CPU has
+  NO_COLOR               any value: no colours
+
+Exit codes: 0 done, 1 failure, 2 wrong use, 3 the model cannot be used, 4 no peer serves it,
+5 peers are busy, 130 interrupted. docs/cli.md tells more.)";
+
+}  // namespace
+
+int run_program(int argc, char** argv) {
+  CLI::App program("Large language models served by many machines.", "farmesh");
+  program.set_version_flag("--version", "farmesh " + std::string(version()));
+  program.require_subcommand(1);
+  program.footer(kFooter);
+  program.get_formatter()->column_width(34);
+
+  Run run;
+  add_generate(program, run);
+  add_chat(program, run);
+  add_node(program, run);
+  add_model(program, run);
+  add_demo(program, run);
+  add_bench(program, run);
+
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& stop) {  // also thrown for --help and --version
+    return program.exit(stop) == 0 ? kSuccess : kUsage;
+  }
+  if (std::getenv("LOG_LEVEL") == nullptr && !program.got_subcommand("node")) {
+    set_log_level(LogLevel::error);  // what matters comes back as an error of the verb
+  }
+  return run();
+}
+
+}  // namespace farmesh::cli

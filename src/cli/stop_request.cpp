@@ -1,0 +1,26 @@
+#include "cli/stop_request.hpp"
+
+#include <cstdlib>
+
+#include "cli/exit_code.hpp"
+
+namespace farmesh::cli {
+
+StopRequest::StopRequest() : signals_([this](int) { on_signal(); }) {}
+
+void StopRequest::on_signal() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (asked_ || !waiting_) std::_Exit(kInterrupted);
+    asked_ = true;
+  }
+  changed_.notify_all();
+}
+
+void StopRequest::wait() {
+  std::unique_lock lock(mutex_);
+  waiting_ = true;
+  changed_.wait(lock, [this] { return asked_; });
+}
+
+}  // namespace farmesh::cli
