@@ -21,8 +21,8 @@ class RealClock final : public Clock {
   explicit RealClock(asio::io_context& context) : state_(std::make_shared<State>(context)) {}
 
   ~RealClock() override {
-    // What the timers own may cancel others of them while it is destroyed.
-    const auto dropped = std::exchange(state_->timers, {});
+    // What the timers own may set or cancel others while it is destroyed.
+    while (!state_->timers.empty()) const auto dropped = std::exchange(state_->timers, {});
     state_->timer.cancel();
   }
 
@@ -96,7 +96,9 @@ std::unique_ptr<Clock> make_real_clock(asio::io_context& context) {
 
 SimClock::SimClock(asio::io_context& context) : context_(context) {}
 
-SimClock::~SimClock() { const auto dropped = std::exchange(timers_, {}); }
+SimClock::~SimClock() {
+  while (!timers_.empty()) const auto dropped = std::exchange(timers_, {});
+}
 
 TimePoint SimClock::now() const { return now_; }
 

@@ -102,7 +102,7 @@ struct Connection::Impl {
   FrameHandler on_frame;
   CloseHandler on_close;
   std::function<void(const std::shared_ptr<Connection>&)> on_ready;  // accepting side only
-  std::shared_ptr<Connection> self_until_ready;                      // accepting side only
+  TimerId hello_timer = 0;  // accepting side only: holds the connection until it is ready
   ConnectionOptions options;
 
   State state = State::greeting;
@@ -119,7 +119,7 @@ struct Connection::Impl {
   StreamNumbers exchange_streams{kFirstExchangeStream};
 
   TimePoint hello_sent{};
-  TimePoint last_heard{};
+  TimePoint last_traffic{};  // frames other than pings
   TimePoint ping_sent{};
   std::uint32_t ping_stream = 0;  // of the last ping, until its pong; 0: none
   bool ping_unanswered = false;   // nothing at all was heard since it
@@ -131,7 +131,7 @@ struct Connection::Impl {
 
 void Connection::Impl::begin(Connection& connection) {
   owner = &connection;
-  last_heard = clock.now();
+  last_traffic = clock.now();
   link->limit_payload(kMaxPayloadBeforeHello);
   const std::weak_ptr<Connection> weak = connection.weak_from_this();
   link->start(
@@ -181,8 +181,8 @@ void Connection::Impl::greet(const Frame& frame) {
   state = State::open;
   keep_alive_at(clock.now() + options.ping_interval);
   greeted.set();
-  const std::shared_ptr<Connection> self = std::exchange(self_until_ready, nullptr);
-  if (const auto ready = std::exchange(on_ready, nullptr)) ready(self);
+  clock.cancel(hello_timer);
+  if (const auto ready = std::exchange(on_ready, nullptr)) ready(owner->shared_from_this());
 }
 
 Task<Result<std::shared_ptr<Connection>>> Connection::connect(
@@ -229,12 +229,10 @@ void Connection::accept(std::shared_ptr<Link> link, Clock& clock, Identity ident
   const std::shared_ptr<Connection> self(new Connection(std::move(made)));
   Impl& impl = *self->impl_;
   impl.on_ready = std::move(on_ready);
-  impl.self_until_ready = self;
   impl.begin(*self);
-  clock.call_at(clock.now() + options.hello_timeout, [weak = std::weak_ptr<Connection>(self)] {
-    const auto waiting = weak.lock();
-    if (!waiting || waiting->impl_->state != Impl::State::greeting) return;
-    waiting->impl_->end({Errc::timeout, "no hello from the remote"});
+  impl.hello_timer = clock.call_at(clock.now() + options.hello_timeout, [self] {
+    if (self->impl_->state != Impl::State::greeting) return;
+    self->impl_->end({Errc::timeout, "no hello from the remote"});
   });
 }
 
@@ -242,8 +240,8 @@ void Connection::accept(std::shared_ptr<Link> link, Clock& clock, Identity ident
 
 void Connection::Impl::receive(Frame frame) {
   if (state == State::closed) return;
-  last_heard = clock.now();
   ping_unanswered = false;
+  if (frame.verb != Verb::ping) last_traffic = clock.now();
   if (state == State::greeting) return greet(frame);
   switch (frame.verb) {
     case Verb::hello: return fail({Errc::unexpected_verb, "hello was said before"});
@@ -294,6 +292,7 @@ void Connection::Impl::answer_ping(const Frame& frame) {
 }
 
 // ---- keep-alive ----
+// Both sides ping a quiet connection: each learns the other's load and the round trip.
 
 void Connection::Impl::keep_alive_at(TimePoint when) {
   clock.call_at(when, [weak = owner->weak_from_this()] {
@@ -304,11 +303,11 @@ void Connection::Impl::keep_alive_at(TimePoint when) {
 void Connection::Impl::keep_alive() {
   if (state == State::closed) return;
   const TimePoint now = clock.now();
-  const TimePoint heard = std::max(last_heard, link->last_progress());
-  if (ping_unanswered && heard <= ping_sent) {
+  if (ping_unanswered && link->last_progress() <= ping_sent) {
     return end({Errc::connection_lost, "no answer to a ping"});
   }
-  if (now < heard + options.ping_interval) return keep_alive_at(heard + options.ping_interval);
+  const TimePoint due = std::max(last_traffic, ping_sent) + options.ping_interval;
+  if (now < due) return keep_alive_at(due);
   send_ping(now);
   keep_alive_at(now + options.ping_timeout);
 }
@@ -351,7 +350,7 @@ void Connection::Impl::end(Error reason) {
   const std::shared_ptr<Connection> self = owner->shared_from_this();
   state = State::closed;
   ended = std::move(reason);
-  self_until_ready = nullptr;
+  clock.cancel(hello_timer);
   link->close(ended);
   greeted.set();
   for (auto& [stream, done] : std::exchange(pending, {})) done(gone());

@@ -27,7 +27,7 @@ inline constexpr std::uint32_t kMaxPayloadBeforeHello = 64u << 10;
 
 struct ConnectionOptions {
   std::chrono::milliseconds hello_timeout{5'000};
-  std::chrono::milliseconds ping_interval{10'000};  // sent only when nothing else arrived
+  std::chrono::milliseconds ping_interval{10'000};  // sent when only pings arrived for so long
   std::chrono::milliseconds ping_timeout{10'000};   // unanswered: the connection is lost
   std::uint32_t max_pending_calls = 4'096;
 };

@@ -127,6 +127,7 @@ class TcpTransport final : public Transport {
   Task<Result<std::shared_ptr<Link>>> dial(std::string address, TimePoint deadline) override {
     const auto dial = std::make_shared<Dial>(context_);
     Clock& clock = shared_->clock;
+    if (clock.now() >= deadline) co_return Error{Errc::timeout, "no time left to dial " + address};
     const TimerId timer = clock.call_at(deadline, [dial] { dial->expire(); });
     Task<Result<void>> connecting = connect(dial, address);
     Result<void> connected = co_await std::move(connecting);
