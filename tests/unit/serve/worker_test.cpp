@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <future>
 #include <limits>
 #include <map>
 #include <new>
@@ -453,9 +454,15 @@ TEST_SUITE("serve/worker") {
     CHECK(output == Solo().run(0, embed({1, 2, 3})));
     CHECK(elsewhere);
 
+    std::promise<void> worker_ends;
+    log->before = [ends = worker_ends.get_future().share()] {
+      ends.wait();
+      return Result<void>();
+    };
     work.position = 3;
     REQUIRE(worker->step(work, [](auto) { FAIL("called back"); }));
     context.poll();
+    worker_ends.set_value();
     worker.reset();
     context.poll();
   }
