@@ -4,7 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/float_formats.hpp"
+#include "base/float_formats.hpp"
 
 namespace farmesh::kernels {
 namespace {

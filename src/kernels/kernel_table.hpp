@@ -23,9 +23,8 @@ inline constexpr int kActs = 4;
 
 /// y = x W^T + bias.
 struct ProductArgs {
-  const float* x = nullptr;  // [rows, cols]
-  std::int64_t x_stride = 0;
-  float* y = nullptr;  // [rows, outs]
+  const float* x = nullptr;  // as KernelTable::pack_rows writes them
+  float* y = nullptr;        // [rows, outs]
   std::int64_t y_stride = 0;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
@@ -69,6 +68,9 @@ struct KernelTable {
   std::int64_t product_rows = 0;    // rows one register tile holds
   std::int64_t attention_rows = 0;  // query vectors one call of attention_* takes at most
 
+  /// Packs groups [begin, end) of at most product_rows rows, for product_*: [rows * cols] in all.
+  void (*pack_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+                    std::int64_t begin, std::int64_t end, float* packed) = nullptr;
   /// Panels [begin, end): outputs [begin * kLanes, min(outs, end * kLanes)).
   void (*product_f32)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
   void (*product_bf16)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;

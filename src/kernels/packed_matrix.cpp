@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/assert.hpp"
-#include "kernels/float_formats.hpp"
+#include "base/float_formats.hpp"
 
 namespace farmesh::kernels {
 namespace {
@@ -123,7 +123,14 @@ void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const Pack
               const float* bias, RowsView y) {
   ProductArgs args;
   args.x = x.data;
-  args.x_stride = x.stride;
+  if (x.rows > 1) {  // one row is packed as it is
+    float* packed = pool.shared_scratch(x.rows * matrix.cols());
+    const std::int64_t groups = (x.rows + table.product_rows - 1) / table.product_rows;
+    pool.for_each(groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      table.pack_rows(x.data, x.stride, x.rows, matrix.cols(), begin, end, packed);
+    });
+    args.x = packed;
+  }
   args.y = y.data;
   args.y_stride = y.stride;
   args.rows = x.rows;

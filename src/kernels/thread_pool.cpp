@@ -34,6 +34,12 @@ bool spin_until(const Ready& ready) {
   return false;
 }
 
+float* grown(AlignedBuffer& buffer, std::int64_t floats) {
+  const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  if (buffer.size() < bytes) buffer = AlignedBuffer(bytes + bytes / 2);
+  return reinterpret_cast<float*>(buffer.data());
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) : scratch_(static_cast<std::size_t>(threads)) {
@@ -59,11 +65,9 @@ ThreadPool::Awake::Awake(ThreadPool& pool) noexcept : pool_(pool) { pool_.awake_
 ThreadPool::Awake::~Awake() { pool_.awake_.store(false); }
 
 float* ThreadPool::scratch(int worker, std::int64_t floats) {
-  AlignedBuffer& buffer = scratch_[static_cast<std::size_t>(worker)];
-  const std::size_t bytes = static_cast<std::size_t>(floats) * sizeof(float);
-  if (buffer.size() < bytes) buffer = AlignedBuffer(bytes + bytes / 2);
-  return reinterpret_cast<float*>(buffer.data());
+  return grown(scratch_[static_cast<std::size_t>(worker)], floats);
 }
+float* ThreadPool::shared_scratch(std::int64_t floats) { return grown(shared_scratch_, floats); }
 
 void ThreadPool::run(std::int64_t items, std::int64_t grain, Call call, const void* context) {
   if (items <= 0) return;

@@ -52,6 +52,8 @@ class ThreadPool {
 
   /// Memory that only `worker` uses during a body; contents are lost when it grows.
   float* scratch(int worker, std::int64_t floats);
+  /// Memory that all share; contents are lost when it grows. Not inside a body.
+  float* shared_scratch(std::int64_t floats);
 
  private:
   using Call = void (*)(const void* context, std::int64_t begin, std::int64_t end, int worker);
@@ -77,7 +79,8 @@ class ThreadPool {
   std::atomic<bool> awake_{false};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
-  std::vector<AlignedBuffer> scratch_;
+  std::vector<AlignedBuffer> scratch_;  // by worker
+  AlignedBuffer shared_scratch_;
 };
 
 }  // namespace farmesh::kernels

@@ -1,8 +1,9 @@
 // Matrix products over packed panels.
 //
-// A register tile is MR rows x NP panels of kLanes outputs. Each accumulator is one output's
-// whole sum, taken along the inner dimension in sequence; blocking that dimension parks the
-// unfinished sums in y, which changes no bit.
+// Rows go in groups of at most kTileRows, each packed input after input, so that a tile reads its
+// rows as one stream. A register tile is one group of MR rows x NP panels of kLanes outputs. Each
+// accumulator is one output's whole sum, taken along the inner dimension in sequence; blocking that
+// dimension parks the unfinished sums in y, which changes no bit.
 #pragma once
 
 #include "kernels/bodies/elementwise.hpp"
@@ -27,6 +28,34 @@ struct Bf16Panel {
   }
 };
 
+/// As even as can be: 13 rows are groups of 7 and 6, not of 12 and 1.
+struct RowGroups {
+  std::int64_t rows, count;
+
+  FARMESH_SIMD explicit RowGroups(std::int64_t all)
+      : rows(all), count((all + kTileRows - 1) / kTileRows) {}
+  FARMESH_SIMD std::int64_t begin(std::int64_t group) const {
+    const std::int64_t longer = rows % count;
+    return group * (rows / count) + (group < longer ? group : longer);
+  }
+  FARMESH_SIMD std::int64_t size(std::int64_t group) const {
+    return begin(group + 1) - begin(group);
+  }
+};
+
+void pack_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+               std::int64_t begin, std::int64_t end, float* packed) {
+  const RowGroups groups(rows);
+  for (std::int64_t group = begin; group < end; ++group) {
+    const std::int64_t size = groups.size(group);
+    const float* from = x + groups.begin(group) * stride;
+    float* to = packed + groups.begin(group) * cols;
+    for (std::int64_t k = 0; k < cols; ++k) {
+      for (std::int64_t r = 0; r < size; ++r) *to++ = from[r * stride + k];
+    }
+  }
+}
+
 struct TilePlace {
   std::int64_t row, panel;  // first row and panel
   std::int64_t begin, end;  // inner dimension; begin is a multiple of kSteps
@@ -41,7 +70,7 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
   const std::int64_t panel_words = (a.cols + kSteps - 1) / kSteps * kLanes;
   const Word* w =
       static_cast<const Word*>(a.panels) + at.panel * panel_words + at.begin / kSteps * kLanes;
-  const float* x = a.x + at.row * a.x_stride + at.begin;
+  const float* x = a.x + at.row * a.cols + at.begin * MR;
   float* y = a.y + at.row * a.y_stride + at.panel * kLanes;
 
   std::int64_t lanes[NP];
@@ -69,7 +98,7 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
     for (int s = 0; s < kSteps; ++s) {
 #pragma GCC unroll 16
       for (int r = 0; r < MR; ++r) {
-        const F16 input = broadcast(x[r * a.x_stride + i * kSteps + s]);
+        const F16 input = broadcast(x[(i * kSteps + s) * MR + r]);
 #pragma GCC unroll 16
         for (int p = 0; p < NP; ++p) acc[r][p] = fma(weights[p][s], input, acc[r][p]);
       }
@@ -83,7 +112,7 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
       Panel::unpack(w + p * panel_words + words * kLanes, weights);
 #pragma GCC unroll 16
       for (int r = 0; r < MR; ++r) {
-        acc[r][p] = fma(weights[0], broadcast(x[r * a.x_stride + last]), acc[r][p]);
+        acc[r][p] = fma(weights[0], broadcast(x[last * MR + r]), acc[r][p]);
       }
     }
   }
@@ -121,33 +150,39 @@ struct Tiles {
 inline constexpr int kRowPanels = 4;
 
 template <class Panel>
-void tile_row_group(const ProductArgs& a, TilePlace at, std::int64_t rows, std::int64_t end) {
+void tile_row_group(const ProductArgs& a, TilePlace at, std::int64_t rows, std::int64_t panels) {
   static constexpr Tiles<Panel, kTilePanels> wide;
   static constexpr Tiles<Panel, 1> narrow;
-  if (rows == 1) {
-    for (; at.panel + kRowPanels <= end; at.panel += kRowPanels) {
-      product_tile<Panel, 1, kRowPanels>(a, at);
-    }
-  }
-  for (; at.panel + kTilePanels <= end; at.panel += kTilePanels) wide.by_rows[rows - 1](a, at);
-  for (; at.panel < end; ++at.panel) narrow.by_rows[rows - 1](a, at);
+  (panels == kTilePanels ? wide.by_rows : narrow.by_rows)[rows - 1](a, at);
 }
 
-/// Inner steps per block, so that a group of rows and a few panels stay in the second cache.
-inline constexpr std::int64_t kInnerBlock = 2048;
+// A block of weights stays in the first cache while all groups of a block of rows pass over it;
+// those rows' inputs stay in the second.
+inline constexpr std::int64_t kInnerBlock = 256;
+inline constexpr std::int64_t kGroupBlock = 16;
 
 template <class Panel>
 void product(const ProductArgs& a, std::int64_t begin, std::int64_t end) {
-  const std::int64_t groups = (a.rows + kTileRows - 1) / kTileRows;
-  const std::int64_t block = groups > 1 ? kInnerBlock : a.cols;
-  for (std::int64_t inner = 0; inner < a.cols; inner += block) {
-    const std::int64_t inner_end = inner + block < a.cols ? inner + block : a.cols;
-    std::int64_t row = 0;
-    for (std::int64_t group = 0; group < groups; ++group) {
-      // As even as can be: 13 rows are 7 + 6, not 12 + 1.
-      const std::int64_t rows = (a.rows - row + groups - group - 1) / (groups - group);
-      tile_row_group<Panel>(a, {row, begin, inner, inner_end}, rows, end);
-      row += rows;
+  const RowGroups groups(a.rows);
+  std::int64_t panel = begin;
+  if (a.rows == 1) {
+    for (; panel + kRowPanels <= end; panel += kRowPanels) {
+      product_tile<Panel, 1, kRowPanels>(a, {0, panel, 0, a.cols});
+    }
+  }
+  const std::int64_t block = groups.count > 1 ? kInnerBlock : a.cols;
+  for (std::int64_t first = 0; first < groups.count; first += kGroupBlock) {
+    const std::int64_t last =
+        first + kGroupBlock < groups.count ? first + kGroupBlock : groups.count;
+    for (std::int64_t inner = 0; inner < a.cols; inner += block) {
+      const std::int64_t inner_end = inner + block < a.cols ? inner + block : a.cols;
+      for (std::int64_t p = panel; p < end; p += kTilePanels) {
+        const std::int64_t panels = p + kTilePanels <= end ? kTilePanels : 1;
+        for (std::int64_t group = first; group < last; ++group) {
+          tile_row_group<Panel>(a, {groups.begin(group), p, inner, inner_end}, groups.size(group),
+                                panels);
+        }
+      }
     }
   }
 }

@@ -14,6 +14,7 @@ constexpr KernelTable make_table(Isa isa) {
   table.isa = isa;
   table.product_rows = kTileRows;
   table.attention_rows = kTileRows;
+  table.pack_rows = &pack_rows;
   table.product_f32 = &product<F32Panel>;
   table.product_bf16 = &product<Bf16Panel>;
   table.attention_f32 = &attention<float>;

@@ -1,11 +1,11 @@
 // Scalar conversions between f32 and the 16-bit formats. Round to nearest, ties to even; NaN
-// stays NaN. The vector forms in simd_*.hpp give the same bits.
+// stays NaN. The vector forms in kernels/ give the same bits.
 #pragma once
 
 #include <bit>
 #include <cstdint>
 
-namespace farmesh::kernels {
+namespace farmesh {
 
 inline float bf16_to_f32(std::uint16_t value) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
@@ -44,4 +44,4 @@ inline std::uint16_t f32_to_f16(float value) noexcept {
   return static_cast<std::uint16_t>(sign | rounded >> 13);
 }
 
-}  // namespace farmesh::kernels
+}  // namespace farmesh
