@@ -28,7 +28,7 @@ target_link_libraries(farmesh_shared PRIVATE ${rooms})
 target_link_options(farmesh_shared PRIVATE LINKER:--version-script=${symbols})
 
 install(TARGETS farmesh_shared EXPORT farmesh-targets FILE_SET HEADERS)
-foreach(target farmesh farmesh_torch)  # the program, and the engine it opens at run time
+foreach(target farmesh farmesh_torch farmesh_sentencepiece)  # the program, and what it opens
   if(TARGET ${target})
     set_target_properties(${target} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
     install(TARGETS ${target})

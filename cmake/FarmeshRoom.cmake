@@ -84,6 +84,8 @@ function(farmesh_test name)
   target_link_libraries(test_${name} PRIVATE ${TEST_LINKS} doctest::doctest)
   target_compile_definitions(test_${name} PRIVATE
     FARMESH_SOURCE_DIR="${PROJECT_SOURCE_DIR}" FARMESH_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  # Where the libraries lie that are opened at run time.
+  set_target_properties(test_${name} PROPERTIES BUILD_RPATH ${FARMESH_PRODUCT_DIR})
   add_test(NAME ${name} COMMAND test_${name})
   farmesh_describe_test(${name} LABELS ${name} ${TEST_LABELS}
     ENVIRONMENT ${TEST_ENVIRONMENT} TIMEOUT ${TEST_TIMEOUT})
@@ -115,7 +117,8 @@ function(farmesh_fuzz name)
   target_include_directories(fuzz_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(fuzz_${name} PRIVATE ${FUZZ_LINKS})
   set_target_properties(fuzz_${name} PROPERTIES
-    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzzers)
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzzers
+    BUILD_RPATH ${FARMESH_PRODUCT_DIR})
   add_dependencies(fuzzers fuzz_${name})
   if(FARMESH_FUZZ)
     target_compile_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)

@@ -2,15 +2,13 @@
 
 #include <array>
 #include <cstdlib>
-#include <filesystem>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <system_error>
-#include <vector>
 
-#include <dlfcn.h>
 #include <link.h>
+
+#include "base/companion.hpp"
 
 namespace farmesh::model {
 namespace {
@@ -44,28 +42,6 @@ void calm_thread_pools() {
   for (const auto& [key, value] : settings) ::setenv(key, value, /*overwrite=*/0);
 }
 
-/// Where the library may lie, most specific first.
-std::vector<std::string> candidates() {
-  if (const char* named = std::getenv("FARMESH_TORCH_LIBRARY"); named != nullptr && *named) {
-    return {named};
-  }
-  std::vector<std::string> paths;
-  Dl_info self{};
-  if (::dladdr(reinterpret_cast<void*>(&mapped_libtorch), &self) != 0 && self.dli_fname) {
-    const std::filesystem::path file(self.dli_fname);
-    // A program without a slash in its name was found through PATH: /proc knows where.
-    if (file.has_parent_path()) paths.push_back((file.parent_path() / kLibrary).string());
-  }
-  std::error_code failed;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", failed);
-  if (!failed) {
-    paths.push_back((program.parent_path() / kLibrary).string());
-    paths.push_back((program.parent_path().parent_path() / "lib" / kLibrary).string());
-  }
-  paths.emplace_back(kLibrary);
-  return paths;
-}
-
 /// Opens the library, which then stays for the life of the process.
 Result<EngineFactory> open_library() {
   if (const std::string other = mapped_libtorch(); !other.empty()) {
@@ -74,26 +50,9 @@ Result<EngineFactory> open_library() {
                 "), and two cannot live together: use a process of its own for FarMesh's engine"};
   }
   calm_thread_pools();
-  std::string problems;
-  for (const std::string& path : candidates()) {
-    std::error_code ignored;
-    const bool is_path = path.find('/') != std::string::npos;
-    if (is_path && !std::filesystem::exists(path, ignored)) {
-      problems += (problems.empty() ? "" : "; ") + path + ": no such file";
-      continue;
-    }
-    void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) {
-      const char* reason = ::dlerror();
-      problems += (problems.empty() ? "" : "; ") + std::string(reason ? reason : path);
-      continue;
-    }
-    auto factory = reinterpret_cast<EngineFactory>(::dlsym(library, kEngineSymbol));
-    if (factory != nullptr) return factory;
-    ::dlclose(library);
-    return {Errc::engine_unavailable, path + " is not FarMesh's engine, or of another version"};
-  }
-  return {Errc::engine_unavailable, std::string("cannot load the compute engine: ") + problems};
+  const Result<void*> factory = open_companion({kLibrary, "FARMESH_TORCH_LIBRARY", kEngineSymbol});
+  if (!factory) return factory.error();
+  return reinterpret_cast<EngineFactory>(*factory);
 }
 
 }  // namespace

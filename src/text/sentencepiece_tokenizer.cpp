@@ -1,15 +1,16 @@
 #include "text/sentencepiece_tokenizer.hpp"
 
 #include <algorithm>
-#include <exception>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <unordered_map>
 #include <utility>
 
-#include <sentencepiece_processor.h>
-
+#include "base/companion.hpp"
 #include "text/added_tokens.hpp"
 #include "text/flat_table.hpp"
+#include "text/piece_model.hpp"
 #include "text/sentencepiece_spec.hpp"
 #include "text/token_decoder.hpp"
 #include "text/token_table.hpp"
@@ -48,6 +49,19 @@ std::string spaced(std::string_view piece) {
   return out.append(piece);
 }
 
+/// Opened at the first use; a failure is tried again by the next.
+Result<PieceModelFactory> piece_model_factory() {
+  static std::mutex mutex;
+  static PieceModelFactory factory = nullptr;
+  const std::lock_guard lock(mutex);
+  if (factory == nullptr) {
+    const Result<void*> opened = open_companion({kPieceModelLibrary, nullptr, kPieceModelSymbol});
+    if (!opened) return opened.error();
+    factory = reinterpret_cast<PieceModelFactory>(*opened);
+  }
+  return factory;
+}
+
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   Result<void> open(std::string_view model_proto, const TokenizerSettings& settings);
@@ -75,7 +89,7 @@ class SentencePieceTokenizer final : public Tokenizer {
                               std::vector<TokenId>& ids) const;
   Result<void> encode_part(std::string_view text, std::vector<TokenId>& ids) const;
 
-  sentencepiece::SentencePieceProcessor processor_;
+  std::unique_ptr<const PieceModel> pieces_;
   SentencePieceSpec spec_;
   AddedTokenMatcher matcher_;
   TokenTable table_;
@@ -111,12 +125,11 @@ Result<void> SentencePieceTokenizer::open(std::string_view model_proto,
   own_prefix_ = spec_.adds_dummy_prefix && !spec_.removes_extra_whitespace;
   std::string proto(model_proto);
   if (own_prefix_) proto += kNoDummyPrefix;
-  try {
-    const auto status = processor_.LoadFromSerializedProto(proto);
-    if (!status.ok()) return malformed("libsentencepiece refuses it");
-  } catch (const std::exception& failure) {  // from the library's own trie builder
-    return malformed(failure.what());
-  }
+  const Result<PieceModelFactory> factory = piece_model_factory();
+  if (!factory) return factory.error();
+  std::string problem;
+  pieces_.reset((*factory)(proto, &problem));
+  if (!pieces_) return malformed(problem);
   legacy_ = settings.legacy;
   std::map<TokenId, AddedToken> added;
   for (const AddedToken& token : settings.added) added.emplace(token.id, token);
@@ -129,8 +142,8 @@ Result<void> SentencePieceTokenizer::open(std::string_view model_proto,
 
 void SentencePieceTokenizer::index_joints() {
   std::vector<std::uint64_t> keys;
-  for (int id = 0; id < processor_.GetPieceSize(); ++id) {
-    std::string_view piece = processor_.IdToPiece(id);
+  for (int id = 0; id < pieces_->size(); ++id) {
+    std::string_view piece = pieces_->piece(id);
     char32_t left = kAlone;
     while (!piece.empty()) {
       const Utf8Char c = next_char(piece);
@@ -167,7 +180,7 @@ std::size_t SentencePieceTokenizer::part_length(std::string_view text) const noe
 }
 
 Result<void> SentencePieceTokenizer::fill_table(const std::map<TokenId, AddedToken>& added) {
-  const auto pieces = static_cast<std::size_t>(processor_.GetPieceSize());
+  const auto pieces = static_cast<std::size_t>(pieces_->size());
   const std::size_t size =
       std::max(pieces, added.empty() ? 0 : std::size_t{added.rbegin()->first} + 1);
   if (size > kMaxVocabulary) return malformed("too many pieces");
@@ -181,10 +194,10 @@ Result<void> SentencePieceTokenizer::fill_table(const std::map<TokenId, AddedTok
       token = given->second;
       if (!token.special) bytes = token.content;
     } else if (id < pieces) {
-      const std::string& piece = processor_.IdToPiece(piece_id);
-      if (processor_.IsControl(piece_id) || processor_.IsUnknown(piece_id)) {
+      const std::string& piece = pieces_->piece(piece_id);
+      if (pieces_->is_control(piece_id) || pieces_->is_unknown(piece_id)) {
         token.content = piece;
-      } else if (const auto byte = byte_token(piece); byte && processor_.IsByte(piece_id)) {
+      } else if (const auto byte = byte_token(piece); byte && pieces_->is_byte(piece_id)) {
         bytes = std::string(1, static_cast<char>(*byte));
         token.special = false;
       } else {
@@ -208,8 +221,8 @@ void SentencePieceTokenizer::choose_special(const TokenizerSettings& settings) {
     if (!id && own >= 0) id = static_cast<TokenId>(own);
     return id;
   };
-  bos_ = choose(settings.bos, processor_.bos_id());
-  eos_ = choose(settings.eos, processor_.eos_id());
+  bos_ = choose(settings.bos, pieces_->bos());
+  eos_ = choose(settings.eos, pieces_->eos());
   add_bos_ = bos_ && settings.add_bos.value_or(true);
   add_eos_ = eos_ && settings.add_eos.value_or(false);
 }
@@ -218,8 +231,8 @@ std::optional<TokenId> SentencePieceTokenizer::find(std::string_view token) cons
   const auto added = added_ids_.find(std::string(token));
   if (added != added_ids_.end()) return added->second;
   // The library answers with the unknown token for what it does not have.
-  const int id = processor_.PieceToId(token);
-  if (id < 0 || processor_.IdToPiece(id) != token) return std::nullopt;
+  const int id = pieces_->find(token);
+  if (id < 0 || pieces_->piece(id) != token) return std::nullopt;
   return static_cast<TokenId>(id);
 }
 
@@ -267,8 +280,9 @@ Result<void> SentencePieceTokenizer::encode_stretch(std::string_view text, bool 
 Result<void> SentencePieceTokenizer::encode_part(std::string_view text,
                                                  std::vector<TokenId>& ids) const {
   std::vector<int> part;
-  const auto status = processor_.Encode(text, &part);
-  if (!status.ok()) return {Errc::tokenizer_malformed, "tokenizer.model: cannot encode a text"};
+  if (!pieces_->encode(text, part)) {
+    return {Errc::tokenizer_malformed, "tokenizer.model: cannot encode a text"};
+  }
   for (const int id : part) {
     if (id < 0) return {Errc::tokenizer_malformed, "tokenizer.model: gives an id below 0"};
     ids.push_back(static_cast<TokenId>(id));
