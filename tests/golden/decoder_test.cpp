@@ -1,0 +1,154 @@
+// The engine against a second, plain implementation, on small random models of every family and
+// option that config.json can describe.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "golden/plain_decoder.hpp"
+#include "unit/model/engine_fixture.hpp"
+
+namespace farmesh::golden {
+namespace {
+
+using model::EngineOptions;
+using model::ModelConfig;
+using model::Numerics;
+using model::test::Bytes;
+using model::test::Chain;
+
+struct Variant {
+  const char* name;
+  const char* json;  // fields that differ from kCommon
+};
+
+const std::string kCommon =
+    R"("hidden_size": 40, "intermediate_size": 52, "num_hidden_layers": 3, "vocab_size": 77,
+       "torch_dtype": "float32", "rms_norm_eps": 1e-5,)";
+
+const std::vector<Variant> kVariants{
+    {"llama", R"("model_type": "llama", "num_attention_heads": 4)"},
+    {"grouped queries, tied, all biases",
+     R"("model_type": "llama", "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 18,
+        "attention_bias": true, "mlp_bias": true, "tie_word_embeddings": true)"},
+    {"one kv head for many queries",
+     R"("model_type": "llama", "num_attention_heads": 14, "num_key_value_heads": 1, "head_dim": 6)"},
+    {"linear rope",
+     R"("model_type": "llama", "num_attention_heads": 4, "max_position_embeddings": 16,
+        "rope_scaling": {"type": "linear", "factor": 4.0})"},
+    {"dynamic rope beyond the trained context",
+     R"("model_type": "llama", "num_attention_heads": 4, "max_position_embeddings": 8,
+        "rope_scaling": {"rope_type": "dynamic", "factor": 2.0})"},
+    {"llama 3.1 rope",
+     R"("model_type": "llama", "num_attention_heads": 2, "rope_theta": 5000.0,
+        "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                         "high_freq_factor": 4.0, "original_max_position_embeddings": 64})"},
+    {"yarn",
+     R"("model_type": "qwen2", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+        "max_position_embeddings": 32,
+        "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32})"},
+    {"yarn with its own attention factor, in transformers 5's words",
+     R"("model_type": "qwen3", "num_attention_heads": 2, "head_dim": 16,
+        "rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 20000.0,
+                            "original_max_position_embeddings": 64, "attention_factor": 1.3,
+                            "beta_fast": 16, "beta_slow": 2})"},
+    {"mistral with a sliding window",
+     R"("model_type": "mistral", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24,
+        "sliding_window": 5)"},
+    {"qwen2 with a window in the upper layers",
+     R"("model_type": "qwen2", "num_attention_heads": 5, "num_key_value_heads": 5,
+        "use_sliding_window": true, "sliding_window": 17, "max_window_layers": 1)"},
+    {"qwen3 with windows by layer",
+     R"("model_type": "qwen3", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 20,
+        "use_sliding_window": true, "sliding_window": 3,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"])"},
+    {"starcoder2: layer norms, plain MLP, biases, tied",
+     R"("model_type": "starcoder2", "num_attention_heads": 4, "num_key_value_heads": 2,
+        "norm_epsilon": 1e-5)"},
+    {"gelu", R"("model_type": "llama", "num_attention_heads": 4, "hidden_act": "gelu")"},
+    {"relu", R"("model_type": "starcoder2", "num_attention_heads": 4, "hidden_act": "relu",
+               "use_bias": false, "tie_word_embeddings": false)"},
+};
+
+std::vector<TokenId> some_ids(std::size_t count) {
+  std::vector<TokenId> ids(count);
+  for (std::size_t i = 0; i < count; ++i) ids[i] = static_cast<TokenId>((i * 31 + i * i) % 77);
+  return ids;
+}
+
+/// The largest difference over all logits of all positions.
+double furthest(Chain& chain, const std::vector<std::vector<double>>& expected,
+                const std::vector<TokenId>& ids) {
+  const Bytes hidden = chain.run({{ids, 0, model::test::pages_from(3, 4)}})[0];
+  double worst = 0.0;
+  for (std::size_t row = 0; row < ids.size(); ++row) {
+    const auto from = hidden.begin() + static_cast<std::ptrdiff_t>(row * chain.row_bytes());
+    const auto logits = chain.logits({from, from + static_cast<std::ptrdiff_t>(chain.row_bytes())});
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      const double difference = std::abs(logits[i] - expected[row][i]);
+      worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
+    }
+  }
+  return worst;
+}
+
+EngineOptions options_of(Precision precision, Numerics numerics) {
+  EngineOptions options;
+  options.precision = precision;
+  options.numerics = numerics;
+  options.threads = 2;
+  return options;
+}
+
+TEST_SUITE("golden/decoder") {
+  TEST_CASE("every family and option agrees with a plain forward pass in double") {
+    const std::vector<TokenId> ids = some_ids(45);
+    for (const Variant& variant : kVariants) {
+      CAPTURE(variant.name);
+      const auto config = model::parse_model_config("{" + kCommon + variant.json + "}");
+      const std::string problem = config ? "" : config.error().to_string();
+      REQUIRE_MESSAGE(config, problem);
+      const std::vector<Span> whole{{0, config->num_layers}};
+      for (const DType file : {DType::f32, DType::bf16, DType::f16}) {
+        const RandomWeights weights(*config, file, 7);
+        const auto expected = plain_logits(*config, weights, Precision::f32, ids);
+        Chain exact(*config, weights, whole, options_of(Precision::f32, Numerics::exact));
+        CHECK(furthest(exact, expected, ids) < 2e-5);
+        Chain fast(*config, weights, whole, options_of(Precision::f32, Numerics::fast));
+        CHECK(furthest(fast, expected, ids) < 2e-5);
+      }
+      const RandomWeights weights(*config, DType::f16, 8);
+      const auto expected = plain_logits(*config, weights, Precision::bf16, ids);
+      // The residual stream and the cache keep 8 bits: logits of size 1 to 3 move by this much.
+      Chain exact(*config, weights, whole, options_of(Precision::bf16, Numerics::exact));
+      CHECK(furthest(exact, expected, ids) < 0.12);
+      Chain fast(*config, weights, whole, options_of(Precision::bf16, Numerics::fast));
+      CHECK(furthest(fast, expected, ids) < 0.12);
+    }
+  }
+
+  TEST_CASE("every family and option computes the same bits one row at a time") {
+    const std::vector<TokenId> ids = some_ids(40);
+    const auto pages = model::test::pages_from(0, 3);
+    for (const Variant& variant : kVariants) {
+      CAPTURE(variant.name);
+      const auto config = model::parse_model_config("{" + kCommon + variant.json + "}");
+      REQUIRE(config);
+      const RandomWeights weights(*config, DType::bf16, 9);
+      Chain chain(*config, weights, {{0, 1}, {1, config->num_layers}},
+                  options_of(Precision::bf16, Numerics::exact));
+      const Bytes together = chain.run({{ids, 0, pages}})[0];
+      Bytes alone;
+      for (std::uint32_t i = 0; i < ids.size(); ++i) {
+        const Bytes row = chain.run({{{ids[i]}, i, pages}})[0];
+        alone.insert(alone.end(), row.begin(), row.end());
+      }
+      CHECK(alone == together);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace farmesh::golden
