@@ -61,6 +61,9 @@ void Chain::Impl::on_error(const std::string& address, const wire::ErrorMessage&
   };
   const auto hop = at(address);
   if (hop == hops.end()) return;
+  // A link between two hops ended after the rows on it had arrived.
+  const bool harmless = !replaying && message.position < positions;
+  if (message.code == Errc::next_hop_lost && harmless) return;
   Error error{message.code, address + ": " + message.detail};
   const auto receiver = at(message.hop);
   if (message.code == Errc::next_hop_lost && receiver != hops.end()) {
@@ -196,6 +199,7 @@ net::Task<Result<void>> Chain::Impl::advance(std::uint32_t to, wire::Want want,
     replies.clear();
   }
   needs_new_epoch = true;  // until all that is sent has come back
+  replaying = false;
   Flow flow;
   flow.from = positions;
   flow.to = to;

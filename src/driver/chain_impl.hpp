@@ -149,6 +149,7 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   std::string numerics_class;    // of the route, once there was one
   bool established = false;      // at least once
   bool new_range = true;         // the next committed rows begin a range of their own
+  bool replaying = false;        // the newest epoch carries rows below `positions`
   bool closed = false;
 
   std::map<std::string, Standing> standings;

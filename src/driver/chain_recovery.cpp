@@ -11,6 +11,7 @@ constexpr int kTriesPerRepair = 2;                   // of one peer; then it is 
 constexpr std::chrono::seconds kGrudge{60};          // how long a failure counts against a peer
 constexpr std::chrono::milliseconds kFirstWait{50};  // for room on a full peer; doubles
 constexpr std::chrono::milliseconds kLongestWait{1'000};
+constexpr std::chrono::milliseconds kReplayPause{20};
 
 bool is_full(Errc code) {
   return code == Errc::busy || code == Errc::no_cache_space || code == Errc::too_many_sessions ||
@@ -337,6 +338,7 @@ net::Task<Result<void>> Chain::Impl::rebuild_hole(std::size_t begin, std::size_t
   ++epoch;  // under which the hops of the flow forget what they hold beyond `from`
   replies.clear();
   needs_new_epoch = true;
+  replaying = true;
   Flow flow;
   flow.from = from;
   flow.to = positions;
@@ -392,7 +394,7 @@ net::Task<std::optional<std::size_t>> Chain::Impl::find_source(std::size_t hole,
   co_return std::nullopt;
 }
 
-/// Asks the hop before `flow` to replay. False: it will not, or is lost; begin again.
+/// Asks the hop before `flow` to replay. False: it will not, or something is lost; begin again.
 net::Task<bool> Chain::Impl::start_replay(const Flow& flow) {
   const std::shared_ptr<Hop> source = hops[flow.first - 1];
   wire::Replay replay;
@@ -403,14 +405,22 @@ net::Task<bool> Chain::Impl::start_replay(const Flow& flow) {
   for (std::size_t i = flow.first; i <= flow.last; ++i) {
     replay.route.push_back({hops[i]->address, hops[i]->span});
   }
-  auto asking = source->connection->call(wire::Verb::replay, wire::encode(replay), {},
-                                         now() + options.min_patience);
-  const Result<wire::Frame> answer = co_await std::move(asking);
-  if (closed || any_lost()) co_return false;
-  if (answer) co_return true;
-  const Error& error = answer.error();
-  if (error.code == Errc::invalid_argument || error.code == Errc::position_gap) {
-    without_history.insert(source->address);  // its history was cut since it was asked
+  const TimePoint deadline = now() + options.min_patience;
+  Error error;
+  do {
+    auto asking = source->connection->call(wire::Verb::replay, wire::encode(replay), {}, deadline);
+    const Result<wire::Frame> answer = co_await std::move(asking);
+    if (closed || any_lost()) co_return false;
+    if (answer) co_return true;
+    error = answer.error();
+    if (error.code != Errc::busy) break;
+    auto pausing = pause(kReplayPause);  // an earlier replay, to a hop that is gone, is ending
+    co_await std::move(pausing);
+    if (closed || any_lost()) co_return false;
+  } while (now() < deadline);
+  if (error.code == Errc::invalid_argument || error.code == Errc::position_gap ||
+      error.code == Errc::busy) {
+    without_history.insert(source->address);  // it was cut since the hop was asked
     co_return false;
   }
   if (error.code == Errc::timeout) peers.disconnect(source->address, error);

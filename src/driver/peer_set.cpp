@@ -22,6 +22,7 @@ struct Known {
   std::optional<wire::Service> service;    // as last told
   Duration round_trip{};
   Duration layer_time{};
+  bool single_rows = false;  // layer_time is of them; rows of one step share passes
   int failures = 0;  // in a row
   TimePoint banned_until{};
   Error last_failure;
@@ -363,12 +364,14 @@ void PeerSet::report_success(const std::string& address, Span span, Duration hop
   if (peer == nullptr || span.empty() || rows == 0) return;
   peer->failures = 0;
   peer->banned_until = {};
-  // Rows of one step share a pass, so only a single row tells what a single row takes.
-  if (rows > 1 && peer->layer_time > Duration::zero()) return;
+  if (rows > 1 && peer->single_rows) return;
   const Duration sample = hop_time / (span.size() * rows);
-  peer->layer_time = peer->layer_time == Duration::zero()
-                         ? sample
-                         : peer->layer_time + (sample - peer->layer_time) / 8;
+  if (peer->layer_time == Duration::zero() || (rows == 1 && !peer->single_rows)) {
+    peer->layer_time = sample;
+  } else {
+    peer->layer_time += (sample - peer->layer_time) / 8;
+  }
+  peer->single_rows = rows == 1;
 }
 
 void PeerSet::register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler) {
