@@ -23,7 +23,6 @@ class RealClock final : public Clock {
   ~RealClock() override {
     // What the timers own may set or cancel others while it is destroyed.
     while (!state_->timers.empty()) const auto dropped = std::exchange(state_->timers, {});
-    state_->timer.cancel();
   }
 
   TimePoint now() const override { return std::chrono::steady_clock::now(); }

@@ -33,12 +33,13 @@ class LiveTask {
 };
 
 [[noreturn]] void escaped(const std::string& name, std::exception_ptr error) {
-  std::string what = "an unknown exception";
+  std::string what;
   try {
     std::rethrow_exception(std::move(error));
   } catch (const std::exception& exception) {
     what = exception.what();
   } catch (...) {
+    what = "of an unknown type";
   }
   log(LogLevel::error, "net", "task " + name + " ended by an exception: " + what);
   std::abort();

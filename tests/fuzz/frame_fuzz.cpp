@@ -47,6 +47,7 @@ void try_verb(const Frame& frame) {
 
 }  // namespace
 
+// libFuzzer chose the name. NOLINTNEXTLINE(readability-identifier-naming)
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const ByteView bytes(reinterpret_cast<const std::byte*>(data), size);
   const Result<Frame> frame = decode_frame(bytes);

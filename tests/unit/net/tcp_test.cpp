@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "net/connection.hpp"
 #include "net/tcp_transport.hpp"
 #include "unit/net/raw_peer.hpp"
 
@@ -116,6 +117,41 @@ TEST_SUITE("net/tcp") {
     const std::vector<std::byte> beyond = sample_frame(1001);
     peer.write(ByteView(beyond).first(wire::kPrefixBytes));
     CHECK(peer.wait_for_close().code == Errc::frame_too_large);
+  }
+
+  TEST_CASE("a stranger cannot make a connection take memory before hello") {
+    RawPeer peer;
+    std::shared_ptr<net::Connection> ready;
+    net::Connection::accept(
+        peer.link, peer.loop.clock, test::identity("far"), [](const auto&, const Frame&) {}, {},
+        [&](const std::shared_ptr<net::Connection>& connection) { ready = connection; });
+    wire::FramePrefix prefix;
+    prefix.verb = Verb::hello;
+    prefix.payload_bytes = net::kMaxPayloadBeforeHello + 1;
+    peer.write(wire::encode_prefix(prefix));
+    const Result<Frame> told = wire::decode_frame(peer.read_to_end());
+    REQUIRE(told);
+    CHECK(wire::decode<wire::ErrorMessage>(told->header)->code == Errc::frame_too_large);
+    CHECK_FALSE(ready);
+  }
+
+  TEST_CASE("after hello a frame may be as large as any") {
+    RawPeer peer;
+    std::shared_ptr<net::Connection> ready;
+    std::vector<Frame> frames;
+    net::Connection::accept(
+        peer.link, peer.loop.clock, test::identity("far"),
+        [&](const auto&, Frame frame) { frames.push_back(std::move(frame)); }, {},
+        [&](const std::shared_ptr<net::Connection>& connection) { ready = connection; });
+    // In one piece: the limit must be up before the bytes behind hello are looked at.
+    Frame hello = frame_of(Verb::hello);
+    hello.header = wire::encode(wire::Hello{});
+    std::vector<std::byte> bytes = wire::encode_frame(hello);
+    const std::vector<std::byte> large = sample_frame(net::kMaxPayloadBeforeHello + 1);
+    bytes.insert(bytes.end(), large.begin(), large.end());
+    peer.write(bytes);
+    peer.wait_for([&] { return frames.size() == 1; });
+    CHECK(ready);
   }
 
   TEST_CASE("a remote that closes in mid-frame is lost, wherever it stops") {

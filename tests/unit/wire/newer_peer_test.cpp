@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "newer_generated.h"
+#include "unit/wire/newer_generated.h"
 #include "unit/wire/samples.hpp"
 
 namespace farmesh::wire {
