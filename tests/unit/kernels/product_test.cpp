@@ -1,0 +1,162 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <tuple>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "base/float_formats.hpp"
+#include "kernels/packed_matrix.hpp"
+#include "unit/kernels/kernels_fixture.hpp"
+
+namespace farmesh::kernels {
+namespace {
+
+using test::Random;
+
+struct Weights {
+  std::vector<float> exact;  // [outs, cols], after rounding to the file's dtype
+  std::vector<std::byte> bytes;
+  DType dtype;
+};
+
+Weights random_weights(Random& random, DType dtype, std::int64_t outs, std::int64_t cols) {
+  Weights w{random.floats(outs * cols), {}, dtype};
+  w.bytes.resize(w.exact.size() * bytes_of(dtype) + 1);
+  for (std::size_t i = 0; i < w.exact.size(); ++i) {
+    // One byte into the buffer: files promise no alignment.
+    std::byte* to = w.bytes.data() + 1 + i * bytes_of(dtype);
+    if (dtype == DType::f32) {
+      std::memcpy(to, &w.exact[i], 4);
+      continue;
+    }
+    const std::uint16_t half =
+        dtype == DType::bf16 ? f32_to_bf16(w.exact[i]) : f32_to_f16(w.exact[i]);
+    std::memcpy(to, &half, 2);
+    w.exact[i] = dtype == DType::bf16 ? bf16_to_f32(half) : f16_to_f32(half);
+  }
+  return w;
+}
+
+PackedMatrix pack(ThreadPool& pool, DType dtype, const Weights& w, std::int64_t outs,
+                  std::int64_t cols) {
+  const MatrixRows rows{w.dtype, w.bytes.data() + 1, outs};
+  return PackedMatrix::pack(pool, dtype, {&rows, 1}, cols);
+}
+
+/// Rows with a stride of cols + 3.
+std::vector<float> product(ThreadPool& pool, Isa isa, const PackedMatrix& matrix,
+                           std::vector<float>& x, std::int64_t rows, const float* bias = nullptr) {
+  std::vector<float> y(static_cast<std::size_t>(rows * (matrix.outs() + 1)), -7.0F);
+  multiply(pool, kernel_table(isa), {x.data(), matrix.cols() + 3, rows}, matrix, bias,
+           {y.data(), matrix.outs() + 1, rows});
+  return y;
+}
+
+TEST_SUITE("kernels/product") {
+  TEST_CASE("a product of any shape agrees with a sum in double, on every instruction set") {
+    Random random(1);
+    ThreadPool pool(3);
+    const std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>> shapes{
+        {1, 1, 1},   {1, 15, 3},  {1, 80, 64},   {2, 16, 17},  {3, 33, 255},  {5, 7, 256},
+        {12, 96, 9}, {13, 40, 5}, {24, 17, 600}, {31, 64, 70}, {200, 48, 259}};
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      for (const auto& [rows, outs, cols] : shapes) {
+        const Weights w = random_weights(random, dtype, outs, cols);
+        const PackedMatrix matrix = pack(pool, dtype, w, outs, cols);
+        std::vector<float> x = random.floats(rows * (cols + 3));
+        std::vector<float> bias = random.floats(outs + kLanes);
+        for (const Isa isa : test::usable_isas()) {
+          CAPTURE(name(isa));
+          const auto y = product(pool, isa, matrix, x, rows, bias.data());
+          double worst = 0.0;
+          for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t o = 0; o < outs; ++o) {
+              double sum = bias[static_cast<std::size_t>(o)];
+              double size = std::abs(sum);
+              for (std::int64_t k = 0; k < cols; ++k) {
+                const double term = double{w.exact[static_cast<std::size_t>(o * cols + k)]} *
+                                    x[static_cast<std::size_t>(r * (cols + 3) + k)];
+                sum += term;
+                size += std::abs(term);
+              }
+              const double got = y[static_cast<std::size_t>(r * (outs + 1) + o)];
+              worst = std::max(worst, std::abs(got - sum) / size);
+            }
+            // Nothing is written past the last output.
+            CHECK(y[static_cast<std::size_t>(r * (outs + 1) + outs)] == -7.0F);
+          }
+          CHECK(worst < 2e-6);
+        }
+      }
+    }
+  }
+
+  TEST_CASE("a row keeps its bits in any company, on any threads and instruction set") {
+    Random random(2);
+    const std::int64_t rows = 61, outs = 83, cols = 601;
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      ThreadPool one(1);
+      ThreadPool four(4);
+      const Weights w = random_weights(random, dtype, outs, cols);
+      const PackedMatrix matrix = pack(four, dtype, w, outs, cols);
+      std::vector<float> x = random.floats(rows * (cols + 3));
+      const auto expected = product(one, Isa::portable, matrix, x, rows);
+      for (const Isa isa : test::usable_isas()) {
+        CAPTURE(name(isa));
+        CHECK(product(one, isa, matrix, x, rows) == expected);
+        CHECK(product(four, isa, matrix, x, rows) == expected);
+        for (std::int64_t count = 1; count < 30; ++count) {
+          const std::int64_t first = random.below(rows - count);
+          std::vector<float> some(x.begin() + first * (cols + 3),
+                                  x.begin() + (first + count) * (cols + 3));
+          const auto y = product(four, isa, matrix, some, count);
+          CHECK(std::equal(y.begin(), y.end(), expected.begin() + first * (outs + 1)));
+        }
+      }
+    }
+  }
+
+  TEST_CASE("weights of any file format come back as they were packed") {
+    Random random(3);
+    ThreadPool pool(2);
+    for (const DType file : {DType::f32, DType::bf16, DType::f16}) {
+      for (const DType dtype : {DType::f32, DType::bf16}) {
+        const std::int64_t outs = 21, cols = 1031;
+        const Weights w = random_weights(random, file, outs, cols);
+        const PackedMatrix matrix = pack(pool, dtype, w, outs, cols);
+        std::vector<float> row(static_cast<std::size_t>(cols));
+        for (std::int64_t o = 0; o < outs; ++o) {
+          matrix.unpack_row(o, row.data());
+          for (std::int64_t k = 0; k < cols; ++k) {
+            const float weight = w.exact[static_cast<std::size_t>(o * cols + k)];
+            const float kept = dtype == DType::f32 ? weight : bf16_to_f32(f32_to_bf16(weight));
+            REQUIRE(row[static_cast<std::size_t>(k)] == kept);
+          }
+        }
+      }
+    }
+  }
+
+  TEST_CASE("stacked matrices give the outputs of each, in their order") {
+    Random random(4);
+    ThreadPool pool(2);
+    const std::int64_t cols = 34;
+    const Weights a = random_weights(random, DType::f32, 5, cols);
+    const Weights b = random_weights(random, DType::bf16, 20, cols);
+    const std::vector<MatrixRows> parts{{DType::f32, a.bytes.data() + 1, 5},
+                                        {DType::bf16, b.bytes.data() + 1, 20}};
+    const PackedMatrix stacked = PackedMatrix::pack(pool, DType::f32, parts, cols);
+    CHECK(stacked.outs() == 25);
+    std::vector<float> row(static_cast<std::size_t>(cols));
+    stacked.unpack_row(4, row.data());
+    CHECK(std::equal(row.begin(), row.end(), a.exact.begin() + 4 * cols));
+    stacked.unpack_row(5, row.data());
+    CHECK(std::equal(row.begin(), row.end(), b.exact.begin()));
+  }
+}
+
+}  // namespace
+}  // namespace farmesh::kernels
