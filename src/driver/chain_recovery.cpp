@@ -47,12 +47,14 @@ net::Task<Result<void>> Chain::Impl::establish() {
     standing.full = false;
   }
   without_history.clear();
-  for (bool first = true; !sound(); first = false) {
+  while (!sound()) {
     if (closed) co_return still_open();
     if (any_lost()) {
+      // Hops that could not be opened are bounded by their tries, or by room_deadline.
       const Error error = first_loss();
-      // Asking a full peer again is bounded by room_deadline instead.
-      const bool counts = first || !is_full(error.code);
+      const bool counts = std::any_of(hops.begin(), hops.end(), [](const auto& hop) {
+        return hop->lost && hop->was_open();
+      });
       if (counts && repairs_left-- <= 0) co_return error;
       discard_lost();
     }
