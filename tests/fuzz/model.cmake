@@ -1,0 +1,2 @@
+farmesh_fuzz(safetensors SOURCES safetensors_fuzz.cpp LINKS farmesh_model)
+farmesh_fuzz(model_config SOURCES model_config_fuzz.cpp LINKS farmesh_model)

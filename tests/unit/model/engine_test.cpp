@@ -1,0 +1,230 @@
+// The engine's face: what it reports, what it refuses, and that a refusal changes nothing.
+#include <atomic>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "model/synth.hpp"
+#include "support/temp_dir.hpp"
+#include "unit/model/engine_fixture.hpp"
+
+namespace farmesh::model {
+namespace {
+
+using farmesh::test::TempDir;
+using test::Bytes;
+
+/// A folder's tensors, with some of them replaced or missing, and a count of releases.
+class Doctored final : public WeightSource {
+ public:
+  explicit Doctored(const WeightSource& source) : source_(source) {}
+
+  Result<TensorView> find(std::string_view name) const override {
+    if (name == missing) return {Errc::config_mismatch, std::string(name) + " is missing"};
+    Result<TensorView> found = source_.find(name);
+    if (found && name == reshaped) found->shape.back() += 1;
+    if (found && name == retyped) found->dtype = DType::i8;
+    return found;
+  }
+  void release(std::string_view name) const override { ++released[std::string(name)]; }
+
+  std::string missing, reshaped, retyped;
+  mutable std::map<std::string, int> released;
+
+ private:
+  const WeightSource& source_;
+};
+
+struct Tiny {
+  TempDir folder;
+  std::shared_ptr<const ModelFolder> model;
+
+  Tiny() {
+    test::find_engine_library();
+    REQUIRE(write_synthetic_model(folder.path(), {}));
+    model = *ModelFolder::open(folder.path());
+  }
+  const ModelConfig& config() const { return model->config(); }
+};
+
+EngineOptions whole(Precision precision = Precision::bf16) {
+  EngineOptions options;
+  options.blocks = {0, 2};
+  options.head = true;
+  options.precision = precision;
+  options.threads = 2;
+  return options;
+}
+
+Errc load_code(const ModelConfig& config, const WeightSource& source,
+               const EngineOptions& options) {
+  const auto engine = load_engine(config, source, options);
+  return engine ? Errc::ok : engine.error().code;
+}
+
+TEST_SUITE("model/engine") {
+  TEST_CASE("an engine tells what it holds") {
+    const Tiny tiny;
+    EngineOptions options = whole();
+    std::uint64_t done = 0, total = 0;
+    options.on_progress = [&](std::uint64_t now, std::uint64_t all) {
+      CHECK(now > done);
+      done = now;
+      total = all;
+    };
+    const auto engine = test::load(tiny.config(), *tiny.model, options);
+    const EngineInfo& info = engine->info();
+    CHECK(info.blocks == Span{0, 2});
+    CHECK(info.head);
+    CHECK(info.residual == DType::bf16);
+    CHECK(info.hidden_size == 32);
+    CHECK(info.vocab_size == 320);
+    CHECK(info.page_tokens == 16);
+    CHECK(info.page_bytes == 2 * (16 * 16 + 16 * 2 * 16) * 2);  // head_dim 8: values padded to 16
+    CHECK(info.numerics_class == "bf16/exact-1/fma");
+    CHECK((done == total && total == info.weight_bytes - 5 * 32 * 2));  // norms are held in f32
+    const auto wide = test::load(tiny.config(), *tiny.model, whole(Precision::f32));
+    CHECK(wide->info().residual == DType::f32);
+    CHECK(wide->info().numerics_class == "f32/exact-1/fma");
+  }
+
+  TEST_CASE("every tensor is released once it is packed, and none of other layers is touched") {
+    const Tiny tiny;
+    const Doctored source(*tiny.model);
+    EngineOptions options = whole();
+    options.blocks = {1, 2};
+    options.head = false;
+    test::load(tiny.config(), source, options);
+    CHECK(source.released.size() == 9);
+    for (const auto& [name, times] : source.released) {
+      CHECK(name.starts_with("model.layers.1."));
+      CHECK(times == 1);
+    }
+  }
+
+  TEST_CASE("tensors that contradict the config are refused by name") {
+    const Tiny tiny;
+    const std::string name = "model.layers.1.mlp.down_proj.weight";
+    Doctored source(*tiny.model);
+    source.missing = name;
+    CHECK(load_code(tiny.config(), source, whole()) == Errc::config_mismatch);
+    source.missing.clear();
+    source.reshaped = name;
+    const auto reshaped = load_engine(tiny.config(), source, whole());
+    REQUIRE_FALSE(reshaped);
+    CHECK(reshaped.error().code == Errc::config_mismatch);
+    CHECK(reshaped.error().detail.find(name) != std::string::npos);
+    source.reshaped.clear();
+    source.retyped = name;
+    CHECK(load_code(tiny.config(), source, whole()) == Errc::model_unsupported);
+  }
+
+  TEST_CASE("options that make no sense are refused") {
+    const Tiny tiny;
+    const auto code = [&](auto change) {
+      EngineOptions options = whole();
+      change(options);
+      return load_code(tiny.config(), *tiny.model, options);
+    };
+    CHECK(code([](auto& o) { o.blocks = {0, 3}; }) == Errc::invalid_argument);
+    CHECK(code([](auto& o) { o.blocks = {2, 1}; }) == Errc::invalid_argument);
+    CHECK(code([](auto& o) { o.blocks = {1, 1}, o.head = false; }) == Errc::invalid_argument);
+    CHECK(code([](auto& o) { o.precision = Precision::f16; }) == Errc::model_unsupported);
+    CHECK(code([](auto& o) { o.precision = Precision::int8; }) == Errc::model_unsupported);
+    const test::WithEnvironment forced("FARMESH_ISA", "vax");
+    CHECK(code([](auto&) {}) == Errc::config_invalid);
+  }
+
+  TEST_CASE("a forward pass that cannot be is refused and computes nothing") {
+    const Tiny tiny;
+    const auto engine = test::load(tiny.config(), *tiny.model, whole(), 4);
+    const std::size_t row = 32 * 2;
+    const Bytes in(17 * row);
+    Bytes out(17 * row, std::byte{9});
+    const std::vector<std::uint32_t> pages{0, 3};
+    const auto code = [&](Span blocks, SequenceRows sequence) {
+      const Result<void> done = engine->forward(blocks, {&sequence, 1});
+      return done ? Errc::ok : done.error().code;
+    };
+    const SequenceRows good{pages, 0, 17, in, out};
+    const auto change = [&](auto edit) {
+      SequenceRows sequence = good;
+      edit(sequence);
+      return code({0, 2}, sequence);
+    };
+    const std::vector<std::uint32_t> unknown{0, 4};
+    CHECK(change([&](auto& s) { s.pages = unknown; }) == Errc::invalid_argument);
+    CHECK(change([&](auto& s) { s.pages = s.pages.first(1); }) == Errc::invalid_argument);
+    CHECK(change([&](auto& s) { s.position = 16; }) == Errc::invalid_argument);
+    CHECK(change([&](auto& s) { s.position = ~0U; }) == Errc::invalid_argument);
+    CHECK(change([&](auto& s) { s.rows = 16; }) == Errc::invalid_argument);
+    CHECK(change([&](auto& s) { s.input = s.input.first(5); }) == Errc::invalid_argument);
+    CHECK(code({0, 3}, good) == Errc::invalid_argument);
+    CHECK(code({1, 1}, good) == Errc::invalid_argument);
+    CHECK(out == Bytes(17 * row, std::byte{9}));
+    CHECK(code({0, 2}, good) == Errc::ok);
+    CHECK(out != Bytes(17 * row, std::byte{9}));
+  }
+
+  TEST_CASE("head calls check ids and sizes, and need a head") {
+    const Tiny tiny;
+    const auto engine = test::load(tiny.config(), *tiny.model, whole());
+    Bytes hidden(2 * 64);
+    std::vector<float> logits(320);
+    const std::vector<TokenId> good{1, 319}, outside{1, 320};
+    CHECK(engine->embed(good, hidden));
+    CHECK(engine->embed(outside, hidden).error().code == Errc::bad_payload);
+    CHECK(engine->embed({good.data(), 1}, hidden).error().code == Errc::invalid_argument);
+    CHECK(engine->logits(hidden, 2, logits).error().code == Errc::invalid_argument);
+    CHECK(engine->logits(ByteView(hidden).first(64), 1, logits));
+    EngineOptions blocks_only = whole();
+    blocks_only.head = false;
+    const auto blocks = test::load(tiny.config(), *tiny.model, blocks_only);
+    CHECK(blocks->embed(good, hidden).error().code == Errc::head_unavailable);
+    CHECK(blocks->logits(ByteView(hidden).first(64), 1, logits).error().code ==
+          Errc::head_unavailable);
+  }
+
+  TEST_CASE("pages are reserved once, and too many are refused whole") {
+    const Tiny tiny;
+    Result<std::unique_ptr<StageEngine>> engine = load_engine(tiny.config(), *tiny.model, whole());
+    REQUIRE(engine);
+    CHECK((*engine)->reserve_pages(~0U).error().code == Errc::out_of_memory);
+    CHECK((*engine)->reserve_pages(2));
+    CHECK((*engine)->reserve_pages(2).error().code == Errc::invalid_argument);
+    CHECK((*engine)->copy_page(0, 2).error().code == Errc::invalid_argument);
+  }
+
+  TEST_CASE("a copied page continues a session as the original does") {
+    const Tiny tiny;
+    test::Chain chain(tiny.config(), *tiny.model, {{0, 2}}, whole());
+    const std::vector<TokenId> ids{1, 9, 8, 7, 6};
+    chain.run({{ids, 0, {5}}});
+    REQUIRE(chain.engine(0).copy_page(5, 6));
+    const Bytes original = chain.run({{{40}, 5, {5}}})[0];
+    CHECK(chain.run({{{40}, 5, {6}}})[0] == original);
+    CHECK(chain.run({{{41}, 5, {6}}})[0] != original);
+  }
+
+  TEST_CASE("a pass of many rows is cut in slices without a trace") {
+    const Tiny tiny;
+    test::Chain chain(tiny.config(), *tiny.model, {{0, 2}}, whole());
+    std::vector<TokenId> ids;
+    for (TokenId i = 0; i < 700; ++i) ids.push_back(i * 7 % 320);
+    const auto pages = test::pages_from(0, 50);
+    const Bytes together = chain.run({{ids, 0, pages}})[0];
+    Bytes parts;
+    for (std::uint32_t at = 0; at < ids.size(); at += 100) {
+      const std::vector<TokenId> part(ids.begin() + at, ids.begin() + at + 100);
+      const Bytes rows = chain.run({{part, at, pages}})[0];
+      parts.insert(parts.end(), rows.begin(), rows.end());
+    }
+    CHECK(parts == together);
+  }
+}
+
+}  // namespace
+}  // namespace farmesh::model
