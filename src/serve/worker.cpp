@@ -13,6 +13,9 @@
 namespace farmesh::serve {
 namespace {
 
+// Turns of the executor that a pass is put off for while each of them brings more to do.
+constexpr int kMostTurns = 64;
+
 /// On the compute thread. Sets the result of every slice.
 void run_batch(model::StageEngine& engine, Scheduler::Batch& batch) {
   const Result<void> ran = caught([&]() -> Result<void> {
@@ -56,6 +59,7 @@ struct Worker::Impl : std::enable_shared_from_this<Impl> {
         compute(std::move(passes)) {}
 
   void wake();
+  void look_again(std::uint64_t seen, int turns_left);
   void turn();
   void begin_pass();
   bool begin(int kind);
@@ -79,18 +83,28 @@ struct Worker::Impl : std::enable_shared_from_this<Impl> {
   std::unique_ptr<Compute> compute;  // before the engine ends, so does the pass at hand
   bool computing = false;
   bool woken = false;
+  std::uint64_t requests = 0;  // that woke it; turn() follows when they pause
   int last_kind = 0;
   net::TimerId pause = 0;  // until the next batch should begin
   net::TimerId idle = 0;   // until the next session may be idle
 };
 
-/// Has turn() run soon, after whatever arrived with this request has been queued as well.
+/// Has turn() run soon: when a turn of the executor has brought nothing more to do, so that
+/// steps that came together run together.
 void Worker::Impl::wake() {
+  ++requests;
   if (woken) return;
   woken = true;
-  asio::post(clock.executor(), [weak = weak_from_this()] {
+  look_again(requests, kMostTurns);
+}
+
+void Worker::Impl::look_again(std::uint64_t seen, int turns_left) {
+  asio::post(clock.executor(), [weak = weak_from_this(), seen, turns_left] {
     const auto self = weak.lock();
     if (!self || !self->compute) return;
+    if (self->requests != seen && turns_left > 0 && !self->computing) {
+      return self->look_again(self->requests, turns_left - 1);
+    }
     self->woken = false;
     self->turn();
   });
