@@ -38,6 +38,7 @@ struct ChainOptions {
   double patience_factor = 8.0;                      // times the slowest recent step of that size
   int max_recoveries_per_step = 16;
   std::chrono::milliseconds capacity_patience{10'000};  // while the only peers for a layer are full
+  std::chrono::milliseconds route_patience{3'000};  // in mid-session, for a layer's peer to return
   std::uint32_t first_epoch = 1;  // above those of any earlier chain of the same session
 };
 

@@ -117,6 +117,7 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   struct Repair;
   net::Task<Result<void>> establish();
   net::Task<Result<void>> fill_holes(Repair& repair);
+  net::Task<bool> redial(Repair& repair);
   net::Task<Result<void>> wait_for_room(Repair& repair);
   Result<std::vector<std::shared_ptr<Hop>>> planned() const;
   Result<std::vector<std::shared_ptr<Hop>>> planned_anew() const;

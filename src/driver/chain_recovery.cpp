@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kTriesPerRepair = 2;                   // of one peer; then it is left out
 constexpr std::chrono::seconds kGrudge{60};          // how long a failure counts against a peer
-constexpr std::chrono::milliseconds kFirstWait{50};  // for room on a full peer; doubles
+constexpr std::chrono::milliseconds kFirstWait{50};  // for room, or a peer to return; doubles
 constexpr std::chrono::milliseconds kLongestWait{1'000};
 constexpr std::chrono::milliseconds kReplayPause{20};
 
@@ -33,8 +33,9 @@ bool is_its_own_fault(Errc code) {
 }  // namespace
 
 struct Chain::Impl::Repair {
-  bool redialled = false;
-  std::vector<std::pair<std::string, Error>> refusals;  // of the redial
+  int redials = 0;                                      // since there was a route
+  std::vector<std::pair<std::string, Error>> refusals;  // of the last redial
+  TimePoint route_deadline;                             // for the last redial
   TimePoint room_deadline;
   Duration next_wait = kFirstWait;
 };
@@ -52,9 +53,8 @@ net::Task<Result<void>> Chain::Impl::establish() {
     if (any_lost()) {
       // Hops that could not be opened are bounded by their tries, or by room_deadline.
       const Error error = first_loss();
-      const bool counts = std::any_of(hops.begin(), hops.end(), [](const auto& hop) {
-        return hop->lost && hop->was_open();
-      });
+      const bool counts = std::any_of(hops.begin(), hops.end(),
+                                      [](const auto& hop) { return hop->lost && hop->was_open(); });
       if (counts && repairs_left-- <= 0) co_return error;
       discard_lost();
     }
@@ -65,6 +65,7 @@ net::Task<Result<void>> Chain::Impl::establish() {
     co_await std::move(opening_all);
     if (closed) co_return still_open();
     if (any_lost()) continue;
+    repair.redials = 0;
     auto rebuilding = rebuild();
     const Result<void> rebuilt = co_await std::move(rebuilding);
     if (!rebuilt) co_return rebuilt;
@@ -114,14 +115,31 @@ net::Task<Result<void>> Chain::Impl::fill_holes(Repair& repair) {
       const Result<void> room = co_await std::move(waiting);
       co_return room;
     }
-    if (repair.redialled) co_return without_route(repair, route.error());
-    repair.redialled = true;
-    const TimePoint deadline = now() + peers.options().dial_timeout;
-    auto dialling = peers.connect_all(deadline, true);
-    repair.refusals = co_await std::move(dialling);
+    auto dialling = redial(repair);
+    const bool dialled = co_await std::move(dialling);
     if (closed) co_return still_open();
-    for (auto& [address, standing] : standings) standing.tries = 0;
+    if (!dialled) co_return without_route(repair, route.error());
   }
+}
+
+/// Nobody is left for some layer: dials every known address once more, banned or not; again and
+/// again for a while if the session is under way, as peers restart. False: it has been enough.
+net::Task<bool> Chain::Impl::redial(Repair& repair) {
+  if (repair.redials == 0) {
+    repair.route_deadline = now() + (established ? options.route_patience : Duration::zero());
+    repair.next_wait = kFirstWait;
+  } else {
+    if (now() >= repair.route_deadline) co_return false;
+    auto pausing = pause(repair.next_wait);
+    co_await std::move(pausing);
+    if (closed) co_return false;
+    repair.next_wait = std::min<Duration>(repair.next_wait * 2, kLongestWait);
+  }
+  ++repair.redials;
+  auto dialling = peers.connect_all(now() + peers.options().dial_timeout, true);
+  repair.refusals = co_await std::move(dialling);
+  for (auto& [address, standing] : standings) standing.tries = 0;
+  co_return true;
 }
 
 void Chain::Impl::take_route(std::vector<std::shared_ptr<Hop>> route) {
@@ -348,6 +366,12 @@ net::Task<Result<void>> Chain::Impl::rebuild_hole(std::size_t begin, std::size_t
   flow.last = end - 1;
   flow.replay = true;
   flow.from_history = source.has_value();
+  // What is rebuilt stays so, should this flow be broken off.
+  flow.on_rows = [this, first = flow.first, last = flow.last](const auto& reply, const Payload&) {
+    for (std::size_t i = first; i <= last; ++i) {
+      hops[i]->held = std::max(hops[i]->held, reply.position + reply.count);
+    }
+  };
   std::vector<std::uint32_t> held;
   for (std::size_t i = flow.first; i < end; ++i) {
     held.push_back(hops[i]->held);
@@ -366,7 +390,6 @@ net::Task<Result<void>> Chain::Impl::rebuild_hole(std::size_t begin, std::size_t
   auto streaming = stream(flow);
   const Result<void> streamed = co_await std::move(streaming);
   if (!streamed || any_lost()) co_return streamed;
-  for (std::size_t i = flow.first; i < end; ++i) hops[i]->held = positions;
   tell(ChainEvent::Kind::replayed, hops[flow.last]->address,
        {hops[flow.first]->span.begin, hops[flow.last]->span.end}, positions - from);
   co_return Result<void>();

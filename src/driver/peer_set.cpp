@@ -23,7 +23,7 @@ struct Known {
   Duration round_trip{};
   Duration layer_time{};
   bool single_rows = false;  // layer_time is of them; rows of one step share passes
-  int failures = 0;  // in a row
+  int failures = 0;          // in a row
   TimePoint banned_until{};
   Error last_failure;
 };

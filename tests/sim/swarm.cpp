@@ -225,6 +225,7 @@ void Swarm::start(Talk& talk) {
   generator.residual = DType::f32;
   generator.prefix_key = {1, 2, 3, 4};
   generator.chain.max_chunk_rows = 8;
+  generator.chain.max_recoveries_per_step = 64;  // peers here may die every few milliseconds
   talk.generator = std::make_unique<driver::Generator>(
       *peers, *head_, std::move(generator),
       [this](const driver::ChainEvent& event) { events.push_back(event); });

@@ -33,7 +33,7 @@ struct SwarmOptions {
   net::SimConditions network{std::chrono::milliseconds(2), std::chrono::milliseconds(1), 0};
   Duration compute_base = std::chrono::microseconds(500);  // of one forward pass
   Duration compute_per_row = std::chrono::microseconds(50);
-  serve::WorkerLimits limits;
+  serve::WorkerLimits limits{.cache_tokens = 4'096};
   std::uint64_t history_bytes = 256u << 20;
   std::uint64_t seed = 1;
 };
