@@ -284,7 +284,10 @@ Parsed parse(const json& component, std::size_t depth) {
   if (type == "Metaspace") return parse_metaspace(fields);
   if (type == "WhitespaceSplit") return make<CharSplit>(is_space, SplitBehavior::removed);
   if (type == "Whitespace") {
-    Result<Regex> regex = Regex::compile(R"(\w+|[^\s\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]+)");
+    // Rust's \w, which unlike Oniguruma's takes joiners, and of numbers the decimal digits.
+    Result<Regex> regex =
+        Regex::compile(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}]+)"
+                       R"(|[^\s\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}]+)");
     if (!regex) return regex.error();
     return make<Split>(std::move(*regex), SplitBehavior::removed, true);
   }

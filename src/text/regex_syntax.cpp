@@ -19,6 +19,9 @@ constexpr std::string_view kNotSpace =
     R"(\x{0}-\x{8}\x{E}-\x{1F}\x{21}-\x{84}\x{86}-\x{9F}\x{A1}-\x{167F}\x{1681}-\x{1FFF})"
     R"(\x{200B}-\x{2027}\x{202A}-\x{202E}\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-\x{10FFFF})";
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside a bracketed class, and only there, Oniguruma counts Latin-1's superscripts and fractions.
+constexpr std::string_view kWordAlone =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr std::string_view kHexDigit = "0-9A-Fa-f";
 
 constexpr std::size_t kMaxGroupDepth = 64;
@@ -240,10 +243,10 @@ class Rewriter {
       case 'S': return put_class(kNotSpace, in_class);
       case 'd': return put_class("\\p{Nd}", in_class);
       case 'D': return put_class("\\P{Nd}", in_class);
-      case 'w': return put_class(kWord, in_class);
+      case 'w': return put_class(in_class ? kWord : kWordAlone, in_class);
       case 'h': return put_class(kHexDigit, in_class);
       case 'W':
-        if (!in_class) return put_class(kWord, false, true);
+        if (!in_class) return put_class(kWordAlone, false, true);
         break;
       case 'H':
         if (!in_class) return put_class(kHexDigit, false, true);
@@ -341,7 +344,7 @@ class Rewriter {
   }
 
   void word_boundary(bool at_boundary) {
-    const std::string word = "[" + std::string(kWord) + "]";
+    const std::string word = "[" + std::string(kWordAlone) + "]";
     const std::string before = "(?<=" + word + ")";
     const std::string not_before = "(?<!" + word + ")";
     const std::string after = "(?=" + word + ")";

@@ -19,8 +19,8 @@ struct SentencePieceSpec {
 /// (sentencepiece_model.proto). Fails with tokenizer_malformed when the bytes are no protobuf.
 Result<SentencePieceSpec> read_sentencepiece_spec(std::string_view model_proto);
 
-/// Appended to a ModelProto, this turns its dummy prefix off: protobuf merges a message that
-/// occurs twice, and the later value of a field counts.
-inline constexpr std::string_view kNoDummyPrefix{"\x1A\x02\x18\x00", 4};
+/// Appended to a ModelProto, this turns add_dummy_prefix and remove_extra_whitespaces off:
+/// protobuf merges a message that occurs twice, and the later value of a field counts.
+inline constexpr std::string_view kPlainWhitespace{"\x1A\x04\x18\x00\x20\x00", 6};
 
 }  // namespace farmesh::text

@@ -62,6 +62,18 @@ Result<PieceModelFactory> piece_model_factory() {
   return factory;
 }
 
+/// As the library's remove_extra_whitespaces: no spaces at the ends, runs of them as one.
+std::string without_extra_spaces(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
+  }
+  while (out.ends_with(' ') || out.ends_with(kSpaceMark)) {
+    out.resize(out.size() - (out.back() == ' ' ? 1 : kSpaceMark.size()));
+  }
+  return out;
+}
+
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   Result<void> open(std::string_view model_proto, const TokenizerSettings& settings);
@@ -99,7 +111,6 @@ class SentencePieceTokenizer final : public Tokenizer {
   bool add_bos_ = false;
   bool add_eos_ = false;
   bool legacy_ = true;
-  bool own_prefix_ = false;  // the dummy prefix is put here, not by the library
   // Pairs of characters that stand side by side in some piece, and (kAlone, c) for every
   // character c that is a piece by itself.
   FlatTable<std::uint8_t> joints_;
@@ -120,11 +131,9 @@ Result<void> SentencePieceTokenizer::open(std::string_view model_proto,
   if (spec_.has_character_map) {
     return {Errc::model_unsupported, "tokenizer.model: precompiled_charsmap"};
   }
-  // Only the first stretch of a text may want the prefix, so it must be ours to put; where the
-  // library would strip it off again, the library keeps doing both.
-  own_prefix_ = spec_.adds_dummy_prefix && !spec_.removes_extra_whitespace;
-  std::string proto(model_proto);
-  if (own_prefix_) proto += kNoDummyPrefix;
+  // A text goes to the library in stretches and parts, so what the model does to the ends of a
+  // text is done here.
+  const std::string proto = std::string(model_proto).append(kPlainWhitespace);
   const Result<PieceModelFactory> factory = piece_model_factory();
   if (!factory) return factory.error();
   std::string problem;
@@ -261,18 +270,19 @@ Result<std::vector<TokenId>> SentencePieceTokenizer::encode(std::string_view tex
 
 Result<void> SentencePieceTokenizer::encode_stretch(std::string_view text, bool starts_input,
                                                     std::vector<TokenId>& ids) const {
-  std::string prefixed;
-  if (own_prefix_ && (starts_input || legacy_)) text = prefixed = " " + std::string(text);
-  while (!text.empty()) {
-    // Stripped of its spaces, a part would lose those at its ends.
-    const std::size_t length = spec_.removes_extra_whitespace ? text.size() : part_length(text);
+  std::string prepared =
+      spec_.removes_extra_whitespace ? without_extra_spaces(text) : std::string(text);
+  if (prepared.empty()) return {};
+  if (spec_.adds_dummy_prefix && (starts_input || legacy_)) prepared.insert(0, " ");
+  for (std::string_view left = prepared; !left.empty();) {
+    const std::size_t length = part_length(left);
     if (length > kMaxUncutBytes) {
       return {Errc::invalid_argument,
               "over " + std::to_string(kMaxUncutBytes) + " bytes of text without a place to cut"};
     }
-    Result<void> done = encode_part(text.substr(0, length), ids);
+    Result<void> done = encode_part(left.substr(0, length), ids);
     if (!done) return done;
-    text.remove_prefix(length);
+    left.remove_prefix(length);
   }
   return {};
 }

@@ -113,7 +113,8 @@ bool is_mark(char32_t c) noexcept {
 bool is_word(char32_t c) noexcept {
   const auto cat = category(c);
   return (cat >= UTF8PROC_CATEGORY_LU && cat <= UTF8PROC_CATEGORY_LO) || is_mark(c) ||
-         cat == UTF8PROC_CATEGORY_ND || cat == UTF8PROC_CATEGORY_NL || cat == UTF8PROC_CATEGORY_PC;
+         cat == UTF8PROC_CATEGORY_ND || cat == UTF8PROC_CATEGORY_NL ||
+         cat == UTF8PROC_CATEGORY_PC || c == 0x200C || c == 0x200D;
 }
 
 bool is_printable(char32_t c) noexcept {

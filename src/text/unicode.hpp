@@ -13,7 +13,7 @@ bool is_space(char32_t c) noexcept;        // Unicode White_Space
 bool is_number(char32_t c) noexcept;       // Nd, Nl, No
 bool is_punctuation(char32_t c) noexcept;  // P*, and ASCII's symbols
 bool is_mark(char32_t c) noexcept;         // Mn, Mc, Me
-bool is_word(char32_t c) noexcept;         // letters, marks, decimal digits, connectors
+bool is_word(char32_t c) noexcept;         // letters, marks, digits, connectors, joiners
 
 bool is_printable(char32_t c) noexcept;  // assigned, and no control, format or separator but ' '
 

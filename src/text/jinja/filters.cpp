@@ -31,6 +31,26 @@ Value upper(Meter& meter, const Value& value, const Args&) {
 Value lower(Meter& meter, const Value& value, const Args&) {
   return Value(to_lower(text_of(meter, value)));
 }
+
+/// Unlike str.title(), words begin only after white space, hyphens and opening brackets.
+Value title(Meter& meter, const Value& value, const Args&) {
+  const std::string text = text_of(meter, value);
+  std::string out;
+  std::size_t word = 0;
+  const auto put_word = [&](std::size_t end) {
+    out += capitalize(std::string_view(text).substr(word, end - word));
+  };
+  for (std::size_t at = 0, size = 0; at < text.size(); at += size) {
+    const char32_t c = next_valid_char(std::string_view(text).substr(at), size);
+    if (!is_space(c) && c != '-' && c != '(' && c != '{' && c != '[' && c != '<') continue;
+    put_word(at);
+    out.append(text, at, size);
+    word = at + size;
+  }
+  put_word(text.size());
+  return Value(std::move(out));
+}
+
 Value capitalized(Meter& meter, const Value& value, const Args&) {
   return Value(capitalize(text_of(meter, value)));
 }
@@ -253,6 +273,7 @@ const Builtin kFilters[] = {
     {"safe", {}, 0, unchanged},
     {"sort", {"reverse", "case_sensitive", "attribute"}, 0, sort},
     {"string", {}, 0, string},
+    {"title", {}, 0, title},
     {"tojson", {"ensure_ascii", "indent", "separators", "sort_keys"}, 0, tojson},
     {"trim", {"chars"}, 0, trim},
     {"unique", {"case_sensitive", "attribute"}, 0, unique},

@@ -1,0 +1,62 @@
+// What the tests of text/ share.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/mapped_file.hpp"
+#include "text/tokenizer.hpp"
+
+namespace farmesh::text::test {
+
+inline const std::filesystem::path kHere = FARMESH_SOURCE_DIR "/tests/unit/text";
+inline const std::filesystem::path kShared = FARMESH_SOURCE_DIR "/../shared";
+
+/// True, with a message, when a test's data is not on this machine.
+inline bool absent(const std::filesystem::path& path) {
+  if (std::filesystem::exists(path)) return false;
+  MESSAGE("skipped: " << path.string() << " is absent");
+  return true;
+}
+
+inline std::string read(const std::filesystem::path& path) {
+  Result<std::string> text = read_text_file(path, kMaxTokenizerBytes);
+  REQUIRE_MESSAGE(text, path.string());
+  return *text;
+}
+
+inline nlohmann::json read_json(const std::filesystem::path& path) {
+  return nlohmann::json::parse(read(path));
+}
+
+/// A folder of its own for each test, removed at its end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "farmesh_text_XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path_ = name;
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  const std::filesystem::path& path() const { return path_; }
+  void write(const std::string& name, std::string_view content) const {
+    std::ofstream(path_ / name, std::ios::binary) << content;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// A byte-level tokenizer.json with the whole byte alphabet, to be changed by the tests.
+inline nlohmann::json small_tokenizer() {
+  return read_json(kHere / "goldens/tokenizers.json")[0]["tokenizer"];
+}
+
+}  // namespace farmesh::text::test
