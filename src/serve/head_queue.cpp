@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "serve/compute.hpp"
@@ -12,12 +13,15 @@ namespace farmesh::serve {
 
 HeadQueue::HeadQueue(model::StageEngine& engine, const WorkerLimits& limits)
     : engine_(engine),
+      max_request_rows_(limits.max_step_rows),
       max_pass_rows_(limits.max_batch_rows),
       max_queued_rows_(limits.max_queued_rows) {}
 
 Result<void> HeadQueue::admit(std::size_t rows) const {
   if (!engine_.info().head) return {Errc::head_unavailable, "this engine holds no head"};
-  if (rows == 0) return {Errc::bad_shape, "no rows"};
+  if (rows == 0 || rows > max_request_rows_) {
+    return {Errc::bad_shape, "a request has 1 to " + std::to_string(max_request_rows_) + " rows"};
+  }
   if (rows > max_queued_rows_ - queued_rows_) return {Errc::busy, "the head's queue is full"};
   return {};
 }

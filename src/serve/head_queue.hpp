@@ -38,7 +38,7 @@ class HeadQueue {
 
   bool wants_embed() const noexcept { return !embeds_.empty(); }
   bool wants_logits() const noexcept { return !logits_.empty(); }
-  /// The waiting requests, up to max_batch_rows rows and at least one request.
+  /// The waiting requests, up to max_batch_rows rows; a larger one by itself.
   Pass take_embed();
   Pass take_logits();
 
@@ -64,6 +64,7 @@ class HeadQueue {
   std::vector<Request> take(std::deque<Request>& queue);
 
   model::StageEngine& engine_;
+  std::uint32_t max_request_rows_;
   std::uint32_t max_pass_rows_;
   std::uint32_t max_queued_rows_;
   std::deque<EmbedRequest> embeds_;

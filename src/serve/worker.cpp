@@ -16,6 +16,17 @@ namespace {
 // Turns of the executor that a pass is put off for while each of them brings more to do.
 constexpr int kMostTurns = 64;
 
+enum class Kind { logits, embed, blocks };  // of passes
+
+constexpr Kind after(Kind kind) {
+  switch (kind) {
+    case Kind::logits: return Kind::embed;
+    case Kind::embed: return Kind::blocks;
+    case Kind::blocks: break;
+  }
+  return Kind::logits;
+}
+
 /// On the compute thread. Sets the result of every slice.
 void run_batch(model::StageEngine& engine, Scheduler::Batch& batch) {
   const Result<void> ran = caught([&]() -> Result<void> {
@@ -62,17 +73,15 @@ struct Worker::Impl : std::enable_shared_from_this<Impl> {
   void look_again(std::uint64_t seen, int turns_left);
   void turn();
   void begin_pass();
-  bool begin(int kind);
+  bool begin(Kind kind);
   bool begin_blocks();
-  void begin_head(HeadQueue::Pass pass);
+  bool begin_head(HeadQueue::Pass pass);
   void end_blocks(Scheduler::Batch batch);
   void end_pass();
   void give_results();
   void wait_until(TimePoint when);
   void watch_idle();
   void close_idle();
-
-  static constexpr int kKinds = 3;  // logits, embeddings, blocks: what begin() may begin
 
   net::Clock& clock;
   std::unique_ptr<model::StageEngine> engine;
@@ -84,7 +93,7 @@ struct Worker::Impl : std::enable_shared_from_this<Impl> {
   bool computing = false;
   bool woken = false;
   std::uint64_t requests = 0;  // that woke it; turn() follows when they pause
-  int last_kind = 0;
+  Kind last_kind = Kind::blocks;
   net::TimerId pause = 0;  // until the next batch should begin
   net::TimerId idle = 0;   // until the next session may be idle
 };
@@ -132,24 +141,29 @@ void Worker::Impl::give_results() {
 
 /// The kinds of work take turns, so that none keeps another waiting.
 void Worker::Impl::begin_pass() {
-  for (int i = 1; i <= kKinds; ++i) {
-    const int kind = (last_kind + i) % kKinds;
-    if (!begin(kind)) continue;
-    last_kind = kind;
-    return;
-  }
+  Kind kind = last_kind;
+  do {
+    kind = after(kind);
+    if (begin(kind)) {
+      last_kind = kind;
+      return;
+    }
+  } while (kind != last_kind);
   // A batch that found nothing but lapsed steps leaves their results.
   if (scheduler.has_finished()) wake();
 }
 
-bool Worker::Impl::begin(int kind) {
-  if (kind == 2) return begin_blocks();
-  if (kind == 0 ? !head.wants_logits() : !head.wants_embed()) return false;
-  begin_head(kind == 0 ? head.take_logits() : head.take_embed());
-  return true;
+/// False when there is nothing of this kind to do yet.
+bool Worker::Impl::begin(Kind kind) {
+  switch (kind) {
+    case Kind::logits: return head.wants_logits() && begin_head(head.take_logits());
+    case Kind::embed: return head.wants_embed() && begin_head(head.take_embed());
+    case Kind::blocks: return begin_blocks();
+  }
+  return false;
 }
 
-void Worker::Impl::begin_head(HeadQueue::Pass pass) {
+bool Worker::Impl::begin_head(HeadQueue::Pass pass) {
   computing = true;
   compute->run(pass.rows, std::move(pass.work),
                [weak = weak_from_this(), done = std::move(pass.done)] {
@@ -158,6 +172,7 @@ void Worker::Impl::begin_head(HeadQueue::Pass pass) {
                  done();
                  self->end_pass();
                });
+  return true;
 }
 
 bool Worker::Impl::begin_blocks() {

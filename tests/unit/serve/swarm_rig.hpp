@@ -198,6 +198,19 @@ class Driver {
   std::map<std::string, std::shared_ptr<net::Connection>> connections_;
 };
 
+/// One peer with all layers, and a driver 5 ms away.
+struct Pair {
+  explicit Pair(PeerOptions options = {}, WorkerLimits limits = {},
+                GenerateService* generate = nullptr)
+      : node(loop, network, "a", kAllLayers, options, limits, generate) {}
+
+  Loop loop;
+  net::SimNetwork network{loop.clock, {5ms, 0ms, 0}, 1};
+  Node node;
+  Driver driver{loop, network};
+  const std::string& address = node.address;
+};
+
 /// Three peers that hold all layers between them, each with a link delay of 5 ms to everybody.
 struct Chain {
   static constexpr Span kSpans[3] = {{0, 2}, {2, 5}, {5, 6}};

@@ -225,6 +225,7 @@ TEST_SUITE("serve/worker") {
   TEST_CASE("a head request that cannot be computed is refused alone") {
     WorkerLimits limits;
     limits.max_queued_rows = 8;
+    limits.max_step_rows = 7;
     Rig rig(limits);
     std::map<int, Errc> codes;
     const auto note = [&](int key) {
@@ -238,6 +239,7 @@ TEST_SUITE("serve/worker") {
     rig.worker->embed({1, 97}, note(5));
     rig.worker->embed(test::text(1, 5), note(6));
     rig.worker->embed({}, note(7));
+    rig.worker->embed(test::text(1, 8), note(8));
     rig.run_for(1s);
     CHECK(codes == std::map<int, Errc>{{0, Errc::ok},
                                        {1, Errc::bad_payload},
@@ -246,7 +248,8 @@ TEST_SUITE("serve/worker") {
                                        {4, Errc::bad_shape},
                                        {5, Errc::bad_payload},
                                        {6, Errc::busy},
-                                       {7, Errc::bad_shape}});
+                                       {7, Errc::bad_shape},
+                                       {8, Errc::bad_shape}});
     CHECK(rig.worker->load().queued_rows == 0);
 
     rig.log->before = [] { return Result<void>(Errc::compute_failed); };
