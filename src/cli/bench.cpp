@@ -16,6 +16,7 @@
 #include "base/thread.hpp"
 #include "cli/child_process.hpp"
 #include "cli/exit_code.hpp"
+#include "cli/flags.hpp"
 #include "cli/json.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
@@ -146,10 +147,9 @@ void add_bench(CLI::App& program, Run& run) {
   verb->add_option("--threads", flags->options.threads, "Of each process; default: every core")
       ->check(CLI::Range(0, 1'024))
       ->option_text("N");
-  verb->add_option("--rounds", flags->options.rounds, "Figures behind each median")
-      ->check(CLI::Range(1, 1'000))
-      ->capture_default_str()
-      ->option_text("N");
+  add_option_with_default(*verb, "--rounds", flags->options.rounds, "Figures behind each median",
+                          "N")
+      ->check(CLI::Range(1, 1'000));
   verb->add_option("--dir", flags->options.folder, "Where models of random weights are kept")
       ->option_text("DIR");
   verb->add_flag("--json", flags->json, "Each row as a line of JSON");

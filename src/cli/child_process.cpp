@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/assert.hpp"
+
 namespace farmesh::cli {
 namespace {
 
@@ -134,12 +136,21 @@ std::string ChildProcess::read_all() {
 }
 
 int ChildProcess::wait() {
-  if (status_) return *status_;
-  int status = 0;
-  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-  }
-  status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  while (!status_) reap(0);
   return *status_;
+}
+
+std::optional<int> ChildProcess::ended() {
+  if (!status_) reap(WNOHANG);
+  return status_;
+}
+
+void ChildProcess::reap(int options) {
+  int status = 0;
+  const pid_t ended = ::waitpid(pid_, &status, options);
+  FARMESH_ASSERT(ended >= 0 || errno == EINTR);  // nobody else waits for it
+  if (ended != pid_) return;
+  status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 void ChildProcess::signal(int number) noexcept {

@@ -40,6 +40,8 @@ class ChildProcess {
   /// Everything it still writes until it ends. Then its exit status: 128 + N after signal N.
   std::string read_all();
   int wait();
+  /// Its exit status, if it has ended.
+  std::optional<int> ended();
 
   void signal(int number) noexcept;
 
@@ -51,6 +53,7 @@ class ChildProcess {
 
  private:
   ChildProcess() = default;
+  void reap(int options);
 
   pid_t pid_ = -1;
   int output_ = -1;

@@ -10,6 +10,7 @@
 
 #include "cli/demo_story.hpp"
 #include "cli/exit_code.hpp"
+#include "cli/flags.hpp"
 #include "cli/node_process.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
@@ -62,22 +63,15 @@ void add_demo(CLI::App& program, Run& run) {
   CLI::App* verb = program.add_subcommand(
       "demo", "Three peers tell a story; one is killed; the story goes on, word for word");
   verb->add_option("--model", options->model, "Folder; default: models/demo")->option_text("DIR");
-  verb->add_option("--prompt", options->prompt, "How the story begins")
-      ->capture_default_str()
-      ->option_text("TEXT");
-  verb->add_option("--max-tokens", options->generate.max_tokens, "Most tokens of it")
-      ->capture_default_str()
-      ->option_text("N");
-  verb->add_option("--temperature", options->generate.sampling.temperature,
-                   "0: always the likeliest token")
-      ->capture_default_str()
-      ->option_text("N");
-  verb->add_option("--seed", options->generate.sampling.seed, "Another seed tells another story")
-      ->capture_default_str()
-      ->option_text("N");
-  verb->add_option("--kill-at", options->kill_at, "Kill a peer after N tokens or a little later")
-      ->capture_default_str()
-      ->option_text("N");
+  add_option_with_default(*verb, "--prompt", options->prompt, "How the story begins", "TEXT");
+  add_option_with_default(*verb, "--max-tokens", options->generate.max_tokens, "Most tokens of it",
+                          "N");
+  add_option_with_default(*verb, "--temperature", options->generate.sampling.temperature,
+                          "0: always the likeliest token", "N");
+  add_option_with_default(*verb, "--seed", options->generate.sampling.seed,
+                          "Another seed tells another story", "N");
+  add_option_with_default(*verb, "--kill-at", options->kill_at,
+                          "Kill a peer after N tokens or a little later", "N");
   verb->add_option("--pace", *pace_ms, "Milliseconds between tokens; default: 30 at a terminal")
       ->check(CLI::Range(0, 10'000))
       ->option_text("MS");

@@ -57,11 +57,9 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--peer", peers, "Peer that serves layers; repeat for each, spare ones too")
       ->allow_extra_args(false)
       ->option_text("HOST:PORT");
-  CLI::Option* local_flag =
-      verb.add_flag("--local", local, "Hold every layer here; the default without --peer");
+  verb.add_flag("--local", local, "Hold every layer here; the default without --peer");
   verb.add_flag("--remote-head", remote_head,
-                "Use a head that a peer offers: no weights are opened, that peer sees the tokens")
-      ->excludes(local_flag);
+                "Use a head that a peer offers: no weights are opened, that peer sees the tokens");
 }
 
 Result<DistributedModel> ModelFlags::open() const {
@@ -81,7 +79,7 @@ Result<DistributedModel> ModelFlags::open() const {
 void SamplingFlags::add_to(CLI::App& verb) {
   SamplingOptions& sampling = options.sampling;
   const auto number = [&verb](const char* flag, auto& value, const char* help) {
-    verb.add_option(flag, value, help)->capture_default_str()->option_text("N");
+    add_option_with_default(verb, flag, value, help, "N");
   };
   number("--max-tokens", options.max_tokens, "Most tokens to generate");
   number("--temperature", sampling.temperature, "0: always the likeliest token");

@@ -50,6 +50,14 @@ struct SamplingFlags {
   Result<GenerateOptions> chosen() const;
 };
 
+/// An option whose help shows its present value: "--rounds N [5]".
+template <class Value>
+CLI::Option* add_option_with_default(CLI::App& verb, const std::string& flag, Value& value,
+                                     const std::string& help, const std::string& placeholder) {
+  CLI::Option* option = verb.add_option(flag, value, help)->capture_default_str();
+  return option->option_text(placeholder + " [" + option->get_default_str() + "]");
+}
+
 /// "2:5" as a Span. Fails with invalid_argument.
 Result<Span> parse_layers(const std::string& text);
 

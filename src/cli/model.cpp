@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "cli/exit_code.hpp"
+#include "cli/flags.hpp"
 #include "cli/model_inspect.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
@@ -79,13 +80,9 @@ void add_synth(CLI::App& model, Run& run) {
       ->check(CLI::IsMember(model::synthetic_shapes()))
       ->option_text("NAME");
   verb->add_option("--out", flags->out, "Folder to make")->required()->option_text("DIR");
-  verb->add_option("--dtype", flags->dtype, "bf16, f16 or f32")
-      ->check(CLI::IsMember({"bf16", "f16", "f32"}))
-      ->capture_default_str()
-      ->option_text("NAME");
-  verb->add_option("--seed", flags->seed, "Equal seeds give equal files")
-      ->capture_default_str()
-      ->option_text("N");
+  add_option_with_default(*verb, "--dtype", flags->dtype, "bf16, f16 or f32", "NAME")
+      ->check(CLI::IsMember({"bf16", "f16", "f32"}));
+  add_option_with_default(*verb, "--seed", flags->seed, "Equal seeds give equal files", "N");
   verb->callback([flags, &run] { run = [flags] { return synth(*flags); }; });
 }
 

@@ -104,19 +104,15 @@ void add_node(CLI::App& program, Run& run) {
   verb->add_option("--peer", flags->peers, "With --head: a peer for the other layers; repeatable")
       ->allow_extra_args(false)
       ->option_text("HOST:PORT");
-  verb->add_option("--listen", flags->listen, "Where to listen; port 0 takes a free one")
-      ->capture_default_str()
-      ->option_text("HOST:PORT");
+  add_option_with_default(*verb, "--listen", flags->listen,
+                          "Where to listen; port 0 takes a free one", "HOST:PORT");
   verb->add_option("--advertise", flags->advertise, "Where others dial; default: as listened")
       ->option_text("HOST:PORT");
-  verb->add_option("--cache-tokens", flags->cache_tokens, "KV cache over all sessions, in tokens")
-      ->capture_default_str()
-      ->option_text("N");
-  verb->add_option("--drain", flags->drain_seconds,
-                   "Most seconds that open sessions may take to end")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 86'400))
-      ->option_text("SECONDS");
+  add_option_with_default(*verb, "--cache-tokens", flags->cache_tokens,
+                          "KV cache over all sessions, in tokens", "N");
+  add_option_with_default(*verb, "--drain", flags->drain_seconds,
+                          "Most seconds that open sessions may take to end", "SECONDS")
+      ->check(CLI::Range(0, 86'400));
   verb->footer(R"(
 Prints one line when it is ready: listening on HOST:PORT with layers A:B of N …
 SIGTERM or SIGINT: takes no new sessions, lets the open ones end. A second one stops at once.

@@ -33,9 +33,11 @@ Result<void> NodeProcess::await_listening(std::chrono::milliseconds patience) {
     address_ = line->substr(kBefore.size(), end - kBefore.size());
     return {};
   }
+  const std::optional<int> status = process_.ended();
+  const std::string how =
+      status ? fmt::format("ended with status {}", *status) : std::string("is silent for too long");
   const std::string said = process_.errors();
-  return {Errc::timeout,
-          "a node did not begin to listen; it said: " + (said.empty() ? "nothing" : said)};
+  return {Errc::timeout, "a node " + how + (said.empty() ? "" : "; it said: " + said)};
 }
 
 std::vector<Span> even_split(std::uint32_t layers, std::uint32_t parts) {
