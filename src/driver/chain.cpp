@@ -76,7 +76,7 @@ void Chain::Impl::on_error(const std::string& address, const wire::ErrorMessage&
 
 void Chain::Impl::on_peer_lost(const std::string& address, const Error& error) {
   for (auto& [sender, receivers] : cut_off) receivers.erase(address);  // it was not the link
-  if (Hop* hop = find(address)) lose(*hop, error);
+  if (Hop* hop = find(address)) lose(*hop, {error.code, address + ": " + error.detail});
 }
 
 // --- hops ----------------------------------------------------------------------------------

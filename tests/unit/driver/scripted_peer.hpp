@@ -84,6 +84,10 @@ class ScriptedPeer {
     static_cast<void>(sessions_.at(reply.session).driver->push(std::move(frame)));
   }
 
+  void tell_driver_error(const wire::Step& step, Errc code, const std::string& hop) {
+    tell_error(sessions_.at(step.session).driver, step, code, hop);
+  }
+
   Script script;
   Seen seen;
 
