@@ -54,6 +54,23 @@ RowPlace find_row(std::span<const MatrixRows> parts, std::int64_t row) {
   return {};
 }
 
+using Words = std::uint32_t __attribute__((vector_size(16)));
+
+/// Four words of four rows, turned, so that words of one input lie side by side.
+void transpose_4x4(const std::uint32_t* rows, std::int64_t row_stride, std::uint32_t* out) {
+  Words r[4];
+  for (int i = 0; i < 4; ++i) std::memcpy(&r[i], rows + i * row_stride, sizeof r[i]);
+  const Words ab_low = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+  const Words ab_high = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+  const Words cd_low = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+  const Words cd_high = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+  const Words turned[4] = {__builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5),
+                           __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
+                           __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5),
+                           __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
+  for (int i = 0; i < 4; ++i) std::memcpy(out + i * kLanes, &turned[i], sizeof turned[i]);
+}
+
 std::int64_t words_per_panel(DType dtype, std::int64_t cols) {
   return (dtype == DType::f32 ? cols : (cols + 1) / 2) * kLanes;
 }
@@ -79,8 +96,14 @@ void pack_panel(DType dtype, std::span<const MatrixRows> parts, std::int64_t col
               reinterpret_cast<std::byte*>(chunk[lane]));
     }
     std::uint32_t* out = words + first / steps * kLanes;
-    for (std::int64_t i = 0; i < count_words; ++i) {
-      for (std::int64_t lane = 0; lane < kLanes; ++lane) *out++ = chunk[lane][i];
+    std::int64_t i = 0;
+    for (; i + 4 <= count_words; i += 4) {
+      for (std::int64_t lane = 0; lane < kLanes; lane += 4) {
+        transpose_4x4(&chunk[lane][i], kChunk, out + i * kLanes + lane);
+      }
+    }
+    for (; i < count_words; ++i) {
+      for (std::int64_t lane = 0; lane < kLanes; ++lane) out[i * kLanes + lane] = chunk[lane][i];
     }
   }
 }

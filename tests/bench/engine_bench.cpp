@@ -116,7 +116,8 @@ double seconds(const Body& body) {
   return Seconds(std::chrono::steady_clock::now() - begin).count();
 }
 
-/// Reads 1 GiB in sequence, each thread its own part: bytes a second.
+/// Reads 1 GiB, each thread its own part as four streams, as a product reads four panels: bytes a
+/// second.
 class BandwidthProbe {
  public:
   explicit BandwidthProbe(int threads) : threads_(threads), memory_(1ULL << 30) {
@@ -133,15 +134,24 @@ class BandwidthProbe {
   }
 
  private:
+  using Line = std::uint64_t __attribute__((vector_size(64)));
+  static constexpr std::uint64_t kStreams = 4;
+  static constexpr std::uint64_t kAhead = 32;  // lines
+
   void read(int part) {
-    const std::uint64_t words = memory_.size() / 8 / static_cast<std::uint64_t>(threads_);
-    const auto* at = reinterpret_cast<const std::uint64_t*>(memory_.data()) +
-                     words * static_cast<std::uint64_t>(part);
-    std::uint64_t sums[16] = {};
-    for (std::uint64_t i = 0; i + 16 <= words; i += 16) {
-      for (std::uint64_t j = 0; j < 16; ++j) sums[j] += at[i + j];
+    const std::uint64_t lines =
+        memory_.size() / sizeof(Line) / kStreams / static_cast<std::uint64_t>(threads_);
+    const auto* at = reinterpret_cast<const Line*>(memory_.data()) +
+                     lines * kStreams * static_cast<std::uint64_t>(part);
+    Line sums[kStreams] = {};
+    for (std::uint64_t i = 0; i < lines; ++i) {
+      for (std::uint64_t s = 0; s < kStreams; ++s) {
+        __builtin_prefetch(at + s * lines + i + kAhead);
+        sums[s] += at[s * lines + i];
+      }
     }
-    sink_ += std::accumulate(std::begin(sums), std::end(sums), std::uint64_t{0});
+    const Line all = sums[0] + sums[1] + sums[2] + sums[3];
+    sink_ += all[0] ^ all[7];
   }
 
   int threads_;

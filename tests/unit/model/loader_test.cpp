@@ -1,6 +1,7 @@
 // Not beside engine_test.cpp: a process opens the engine once, and then keeps it.
 #include <string>
 
+#include <dlfcn.h>
 #include <doctest/doctest.h>
 
 #include "model/engine_loader.hpp"
@@ -31,6 +32,18 @@ TEST_SUITE("model/loader") {
     CHECK(absent.detail.find("/nowhere/libfarmesh_torch.so") != std::string::npos);
     CHECK(load_failure(FARMESH_SOURCE_DIR "/README.md").code == Errc::engine_unavailable);
     CHECK(load_failure("libm.so.6").code == Errc::engine_unavailable);  // no factory in it
+  }
+
+  TEST_CASE("a process that already holds a libtorch is told so") {
+    void* other = ::dlopen("libc10.so", RTLD_NOW | RTLD_LOCAL);
+    if (other == nullptr) {
+      MESSAGE("skipped: there is no libc10.so on the loader's path");
+      return;
+    }
+    const Error refused = load_failure("/nowhere/libfarmesh_torch.so");
+    CHECK(refused.code == Errc::engine_unavailable);
+    CHECK(refused.detail.find("already holds a libtorch") != std::string::npos);
+    ::dlclose(other);
   }
 }
 
