@@ -229,7 +229,8 @@ Result<void> Scheduler::step(StepWork work, StepDone done, TimePoint now) {
   if (!newer && !work.replay && session.steps.size() >= limits_.window_steps) {
     return {Errc::busy, "the session's window is full"};
   }
-  if (work.count > limits_.max_queued_rows - queued_rows_) {
+  const bool decodes = work.count == 1 && (newer || session.steps.empty());
+  if (queued_rows_ + work.count > limits_.max_queued_rows && !decodes) {
     return {Errc::busy, "the queue is full"};
   }
 

@@ -11,6 +11,8 @@
 // Epochs. A step or request of an older epoch is stale. A newer one is adopted: what is queued
 // or running under older epochs vanishes with stale_epoch, and the session goes on from the
 // last step that was computed whole.
+// Bounds. A session queues window_steps, all together max_queued_rows; what comes on top is busy.
+// A lone step of one row is always taken, so that no flood stops those who decode.
 // Failure. A step that fails takes along, with position_gap, the steps queued after it.
 //
 // Threading: confined to its owner's thread.

@@ -146,17 +146,20 @@ TEST_SUITE("serve/scheduler") {
     }
   }
 
-  TEST_CASE("a full queue is busy for the sender that floods it, and serves the rest") {
+  TEST_CASE("a full queue is busy for those who flood it, and takes one row of those who decode") {
     WorkerLimits limits = Rig::small_limits();
     limits.window_steps = 100;
-    limits.max_queued_rows = 40;
+    limits.max_queued_rows = 32;
     Rig rig(limits);
     REQUIRE(rig.open(1, 128));
     REQUIRE(rig.open(2, 16));
-    REQUIRE(rig.step(2, 0, {3}) == Errc::ok);
     std::uint32_t position = 0;
     while (rig.step(1, position, test::text(1, 8)) == Errc::ok) position += 8;
     CHECK(position == 32);
+    CHECK(rig.step(1, position, {1}) == Errc::busy);
+    CHECK(rig.step(2, 0, {3, 4}) == Errc::busy);
+    REQUIRE(rig.step(2, 0, {3}) == Errc::ok);
+    CHECK(rig.step(2, 1, {3}) == Errc::busy);
     CHECK(rig.scheduler.queued_rows() == 33);
     rig.run_one();
     const auto outcomes = rig.take_outcomes();
@@ -164,6 +167,7 @@ TEST_SUITE("serve/scheduler") {
     CHECK(outcomes[0].session == 2);
     rig.run_all();
     CHECK(rig.take_outcomes().size() == 4);
+    CHECK(rig.scheduler.queued_rows() == 0);
   }
 
   TEST_CASE("a lapsed deadline drops the step before it begins, and those queued behind it") {
