@@ -1,9 +1,25 @@
 #include "client/chat.hpp"
 
+#include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
 namespace farmesh::client {
+namespace {
+
+// How much of `text` the transcript covers: all of the transcript, or nothing. Templates write a
+// reply right behind its mark or after a space, which the reply as it was shown does not have.
+std::size_t known_length(const std::optional<Transcript>& known, std::string_view text) {
+  if (!known || !text.starts_with(known->prompt)) return 0;
+  const std::string_view rest = text.substr(known->prompt.size());
+  for (const std::string& reply : {known->reply, " " + known->reply}) {
+    if (rest.starts_with(reply)) return known->prompt.size() + reply.size();
+  }
+  return 0;
+}
+
+}  // namespace
 
 Result<TurnRequest> chat_request(const SharedModel& model, const Conversation& conversation,
                                  const std::vector<ChatMessage>& messages,
@@ -16,10 +32,9 @@ Result<TurnRequest> chat_request(const SharedModel& model, const Conversation& c
 
   TurnRequest request;
   request.options = options;
-  const std::optional<std::string>& known = conversation.transcript();
-  request.restart = !known || !text->starts_with(*known);
-  const std::string_view fresh =
-      request.restart ? *text : std::string_view(*text).substr(known->size());
+  const std::size_t known = known_length(conversation.transcript(), *text);
+  request.restart = known == 0;
+  const std::string_view fresh = std::string_view(*text).substr(known);
 
   // The template writes the special tokens that the text needs.
   text::EncodeOptions encoding;
@@ -35,7 +50,7 @@ Result<TurnRequest> chat_request(const SharedModel& model, const Conversation& c
       held.back() == request.ids.front() && model.tokenizer->is_special(held.back())) {
     request.ids.erase(request.ids.begin());
   }
-  request.transcript = *std::move(text);
+  request.transcript = Transcript{*std::move(text), {}};
   return request;
 }
 

@@ -50,8 +50,10 @@ void Conversation::start(TurnRequest request, std::shared_ptr<TokenQueue> queue)
     runner_.reset();
   }
   ids_.insert(ids_.end(), request.ids.begin(), request.ids.end());
-  const bool continuing = std::any_of(
+  // A reply is a text of its own; otherwise the output goes on behind whatever is there.
+  const bool has_text = std::any_of(
       ids_.begin(), ids_.end(), [this](TokenId id) { return !model_.tokenizer->is_special(id); });
+  const bool continuing = has_text && !request.transcript;
   const std::uint32_t room =
       context_tokens_ - std::min<std::uint32_t>(context_tokens_, std::uint32_t(ids_.size()));
   transcript_ = std::move(request.transcript);
@@ -98,7 +100,7 @@ bool Conversation::accept(const wire::TokenMessage& message) {
   StopFilter::Piece piece = turn_->stops.push(text);
   if (is_last && !piece.stopped) piece.text += turn_->stops.flush();
   turn_->stopped_by_text = piece.stopped;
-  if (transcript_) *transcript_ += piece.text;
+  if (transcript_) transcript_->reply += piece.text;
 
   Token token{message.id, std::move(piece.text), message.logprob, {}};
   for (const wire::TopToken& top : message.top) token.top.push_back({top.id, top.logprob});

@@ -22,10 +22,16 @@
 
 namespace farmesh::client {
 
+/// A chat as text: what the template wrote, and the model's words after it.
+struct Transcript {
+  std::string prompt;
+  std::string reply;
+};
+
 struct TurnRequest {
   std::vector<TokenId> ids;  // appended to the session's
   bool restart = false;      // they are the whole session: what came before is forgotten
-  std::optional<std::string> transcript;  // of a chat: the text up to the reply
+  std::optional<Transcript> transcript;  // of a chat, the reply still empty
   GenerateOptions options;
 };
 
@@ -45,9 +51,8 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
 
   // --- between turns, on the caller's thread
   const std::vector<TokenId>& ids() const noexcept { return ids_; }
-  /// The chat as text, up to and with the last reply; nothing unless the last turn was one and
-  /// its text and ids agree.
-  const std::optional<std::string>& transcript() const noexcept { return transcript_; }
+  /// Nothing unless the last turn was a chat's, and its text and ids agree.
+  const std::optional<Transcript>& transcript() const noexcept { return transcript_; }
   std::uint32_t context_tokens() const noexcept { return context_tokens_; }
 
  private:
@@ -70,7 +75,7 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
   const std::uint32_t context_tokens_;
   std::unique_ptr<TurnRunner> runner_;
   std::vector<TokenId> ids_;
-  std::optional<std::string> transcript_;
+  std::optional<Transcript> transcript_;
   std::optional<TurnState> turn_;
   bool closed_ = false;
 };

@@ -144,7 +144,9 @@ net::Task<Result<wire::Finish>> RemoteRunner::follow(Exchange& exchange, TurnInp
   request.max_tokens = input.max_tokens;
   request.sampling = input.sampling;
   request.stop_tokens = input.stop_tokens;
-  request.peers = model_.peer_addresses;
+  const std::vector<std::string>& peers = model_.peer_addresses;
+  request.peers.assign(peers.begin(),
+                       peers.begin() + std::ptrdiff_t(std::min(peers.size(), wire::kMaxPeers)));
   exchange.stream = exchange.connection->new_stream();
   const Result<void> sent = exchange.connection->push({.verb = wire::Verb::generate,
                                                        .stream = exchange.stream,
