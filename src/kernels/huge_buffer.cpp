@@ -20,9 +20,8 @@ HugeBuffer::HugeBuffer(std::uint64_t bytes) {
   mapping_ = mapping;
   mapped_ = bytes + slack;
   size_ = bytes;
-  auto address = reinterpret_cast<std::uintptr_t>(mapping);
-  if (slack != 0) address = (address + kHugePage - 1) / kHugePage * kHugePage;
-  data_ = reinterpret_cast<std::byte*>(address);
+  data_ = static_cast<std::byte*>(mapping);
+  if (slack != 0) data_ += kHugePage - reinterpret_cast<std::uintptr_t>(mapping) % kHugePage;
 #ifdef MADV_HUGEPAGE
   // Whole huge pages only: the tail must not round the resident size up. Advice, so not checked.
   if (slack != 0) ::madvise(data_, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);

@@ -2,24 +2,24 @@
 
 namespace farmesh::kernels {
 
-extern const KernelTable k_portable_table;
+extern const KernelTable kPortableTable;
 #ifdef FARMESH_KERNELS_X86
-extern const KernelTable k_avx2_table;
-extern const KernelTable k_avx512_table;
+extern const KernelTable kAvx2Table;
+extern const KernelTable kAvx512Table;
 #endif
 
 const KernelTable& kernel_table(Isa isa) noexcept {
   switch (isa) {
 #ifdef FARMESH_KERNELS_X86
-    case Isa::avx512: return k_avx512_table;
-    case Isa::avx2: return k_avx2_table;
+    case Isa::avx512: return kAvx512Table;
+    case Isa::avx2: return kAvx2Table;
 #else
     case Isa::avx512:
     case Isa::avx2:
 #endif
     case Isa::portable: break;
   }
-  return k_portable_table;
+  return kPortableTable;
 }
 
 }  // namespace farmesh::kernels

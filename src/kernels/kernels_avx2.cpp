@@ -3,7 +3,7 @@
 
 namespace farmesh::kernels {
 
-extern const KernelTable k_avx2_table;
-constinit const KernelTable k_avx2_table = make_table(Isa::avx2);
+extern const KernelTable kAvx2Table;
+constinit const KernelTable kAvx2Table = make_table(Isa::avx2);
 
 }  // namespace farmesh::kernels

@@ -3,7 +3,7 @@
 
 namespace farmesh::kernels {
 
-extern const KernelTable k_avx512_table;
-constinit const KernelTable k_avx512_table = make_table(Isa::avx512);
+extern const KernelTable kAvx512Table;
+constinit const KernelTable kAvx512Table = make_table(Isa::avx512);
 
 }  // namespace farmesh::kernels

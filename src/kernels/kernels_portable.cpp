@@ -3,7 +3,7 @@
 
 namespace farmesh::kernels {
 
-extern const KernelTable k_portable_table;
-constinit const KernelTable k_portable_table = make_table(Isa::portable);
+extern const KernelTable kPortableTable;
+constinit const KernelTable kPortableTable = make_table(Isa::portable);
 
 }  // namespace farmesh::kernels

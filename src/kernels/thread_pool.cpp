@@ -42,7 +42,8 @@ float* grown(AlignedBuffer& buffer, std::int64_t floats) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : scratch_(static_cast<std::size_t>(threads)) {
+ThreadPool::ThreadPool(int threads)
+    : ranges_(static_cast<std::size_t>(threads)), scratch_(static_cast<std::size_t>(threads)) {
   FARMESH_ASSERT(threads >= 1);
   for (int worker = 1; worker < threads; ++worker) {
     workers_.emplace_back([this, worker] {
@@ -76,14 +77,17 @@ void ThreadPool::run(std::int64_t items, std::int64_t grain, Call call, const vo
     return;
   }
   const auto pieces = static_cast<std::uint32_t>((items + grain - 1) / grain);
-  const std::uint64_t epoch = (unclaimed_.load(std::memory_order_relaxed) >> 32) + 1;
   loop_.call.store(call, std::memory_order_relaxed);
   loop_.context.store(context, std::memory_order_relaxed);
   loop_.items.store(items, std::memory_order_relaxed);
   loop_.grain.store(grain, std::memory_order_relaxed);
   loop_.pieces.store(pieces, std::memory_order_relaxed);
   finished_.store(0, std::memory_order_relaxed);
-  unclaimed_.store(epoch << 32 | pieces, std::memory_order_release);
+  ++loop_number_;
+  for (std::uint32_t range = 0; range < ranges_.size(); ++range) {
+    const std::uint64_t count = range_begin(pieces, range + 1) - range_begin(pieces, range);
+    ranges_[range].unclaimed.store(loop_number_ << 32 | count, std::memory_order_release);
+  }
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
 
@@ -96,23 +100,37 @@ void ThreadPool::run(std::int64_t items, std::int64_t grain, Call call, const vo
   }
 }
 
-/// Claims and runs pieces until none is left.
+/// Pieces are cut into one range for each thread: what it reads then lies in sequence.
+std::uint32_t ThreadPool::range_begin(std::uint32_t pieces, std::uint32_t range) const noexcept {
+  return static_cast<std::uint32_t>(std::uint64_t{pieces} * range / ranges_.size());
+}
+
+/// Claims and runs the pieces of this worker's range, then what is left of the others'.
 void ThreadPool::drain(int worker) {
-  std::uint64_t at = unclaimed_.load(std::memory_order_acquire);
+  const auto threads = static_cast<std::uint32_t>(ranges_.size());
+  for (std::uint32_t i = 0; i < threads; ++i) {
+    drain_range((static_cast<std::uint32_t>(worker) + i) % threads, worker);
+  }
+}
+
+void ThreadPool::drain_range(std::uint32_t range, int worker) {
+  std::atomic<std::uint64_t>& unclaimed = ranges_[range].unclaimed;
+  std::uint64_t at = unclaimed.load(std::memory_order_acquire);
   while (static_cast<std::uint32_t>(at) != 0) {
     const Call call = loop_.call.load(std::memory_order_relaxed);
     const void* context = loop_.context.load(std::memory_order_relaxed);
     const std::int64_t items = loop_.items.load(std::memory_order_relaxed);
     const std::int64_t grain = loop_.grain.load(std::memory_order_relaxed);
     const std::uint32_t pieces = loop_.pieces.load(std::memory_order_relaxed);
-    if (!unclaimed_.compare_exchange_weak(at, at - 1, std::memory_order_acq_rel,
-                                          std::memory_order_acquire)) {
+    if (!unclaimed.compare_exchange_weak(at, at - 1, std::memory_order_acq_rel,
+                                         std::memory_order_acquire)) {
       continue;
     }
-    const std::int64_t begin = (pieces - static_cast<std::uint32_t>(at)) * grain;
+    const std::uint32_t piece = range_begin(pieces, range + 1) - static_cast<std::uint32_t>(at);
+    const std::int64_t begin = piece * grain;
     call(context, begin, std::min(begin + grain, items), worker);
     if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == pieces) finished_.notify_one();
-    at = unclaimed_.load(std::memory_order_acquire);
+    at = unclaimed.load(std::memory_order_acquire);
   }
 }
 

@@ -1,7 +1,8 @@
 // The compute threads of one engine: the caller and `threads - 1` workers.
 //
-// Work is claimed in small pieces from one counter, so a core that another process took away
-// delays only the piece it holds, and results cannot depend on who computed what. Workers sleep
+// Every thread has a range of a loop's pieces, and helps the others when its own is done: a core
+// that another process took away delays only the piece it holds. Results cannot depend on who
+// computed what. Workers sleep
 // when the engine is idle; between two parallel loops of one forward pass (an Awake scope) they
 // spin briefly, because waking a thread costs more than a small layer.
 //
@@ -60,10 +61,12 @@ class ThreadPool {
 
   void run(std::int64_t items, std::int64_t grain, Call call, const void* context);
   void work(int worker);
+  std::uint32_t range_begin(std::uint32_t pieces, std::uint32_t range) const noexcept;
   void drain(int worker);
+  void drain_range(std::uint32_t range, int worker);
 
   // One loop. Written by the caller while no piece is claimable. A worker reads it between
-  // seeing pieces in unclaimed_ and claiming one of them, so what it read is that loop's.
+  // seeing unclaimed pieces in a range and claiming one of them, so what it read is that loop's.
   struct Loop {
     std::atomic<Call> call{nullptr};
     std::atomic<const void*> context{nullptr};
@@ -72,10 +75,15 @@ class ThreadPool {
     std::atomic<std::uint32_t> pieces{0};
   };
 
+  struct alignas(64) Range {
+    std::atomic<std::uint64_t> unclaimed{0};  // number of the loop << 32 | pieces not yet claimed
+  };
+
   Loop loop_;
-  alignas(64) std::atomic<std::uint64_t> unclaimed_{0};  // epoch << 32 | pieces not yet claimed
-  alignas(64) std::atomic<std::uint32_t> finished_{0};   // pieces of this epoch
-  alignas(64) std::atomic<std::uint32_t> epoch_{0};      // what sleepers watch
+  std::uint64_t loop_number_ = 0;                       // the caller's
+  std::vector<Range> ranges_;                           // by worker
+  alignas(64) std::atomic<std::uint32_t> finished_{0};  // pieces of this epoch
+  alignas(64) std::atomic<std::uint32_t> epoch_{0};     // what sleepers watch
   std::atomic<bool> awake_{false};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;

@@ -212,7 +212,7 @@ class Load {
     pages_.resize(std::size_t{sessions} * pages);
     std::iota(pages_.begin(), pages_.end(), 0);
     for (std::uint32_t s = 0; s < sessions; ++s) {
-      const std::size_t at = s * rows_each * row_bytes;
+      const std::size_t at = row_bytes * rows_each * s;
       const std::size_t bytes = rows_each * row_bytes;
       batch_.push_back({std::span(pages_).subspan(std::size_t{s} * pages, pages), position,
                         rows_each, ByteView(in_).subspan(at, bytes),

@@ -107,95 +107,125 @@ void add_values(const AttentionArgs& a, std::int64_t kv_head, std::int64_t dim, 
 
 inline constexpr int kScorePages = 4;  // pages at once for few query vectors
 
+/// MR query vectors of one kv head, from scores to output. Vector r is row (first + r) / group of
+/// the sequence, head (first + r) % group of the kv head's group.
 template <class T, int MR>
-void attention_chunk(const AttentionArgs& a, std::int64_t kv_head, std::int64_t first_vector,
-                     float* scratch) {
-  const std::int64_t group = a.group();
-  const std::int64_t head_dim = a.head_dim;
-  std::int64_t begin[MR], end[MR];
-  std::int64_t low = INT64_MAX, high = 0, low_common = 0, high_common = INT64_MAX;
-  float* q = scratch;  // [head_dim][MR]
-  for (int r = 0; r < MR; ++r) {
-    const std::int64_t row = (first_vector + r) / group;
-    const std::int64_t head = kv_head * group + (first_vector + r) % group;
-    end[r] = a.position + row + 1;
-    begin[r] = a.window > 0 && end[r] > a.window ? end[r] - a.window : 0;
-    low = begin[r] < low ? begin[r] : low;
-    high = end[r] > high ? end[r] : high;
-    low_common = begin[r] > low_common ? begin[r] : low_common;
-    high_common = end[r] < high_common ? end[r] : high_common;
-    const float* from = a.q + row * a.q_stride + head * head_dim;
-    for (std::int64_t d = 0; d < head_dim; ++d) q[d * MR + r] = from[d];
+class AttentionChunk {
+ public:
+  FARMESH_SIMD AttentionChunk(const AttentionArgs& args, std::int64_t kv_head, std::int64_t first,
+                              float* scratch)
+      : a_(args),
+        kv_head_(kv_head),
+        first_(first),
+        q_(scratch),
+        scores_(scratch + kTileRows * args.head_dim) {}
+
+  FARMESH_SIMD void run() {
+    find_ranges();
+    score();
+    for (int r = 0; r < MR; ++r) {
+      sum_[r] =
+          softmax_row(scores_ + r * stride_, pages_ * kLanes, begin_[r] - base_, end_[r] - base_);
+    }
+    std::int64_t dim = 0;
+    for (; dim + kDims * kLanes <= a_.value_dim(); dim += kDims * kLanes) values<kDims>(dim);
+    for (; dim < a_.value_dim(); dim += kLanes) values<1>(dim);
   }
 
-  const std::int64_t first_page = low / kLanes;
-  const std::int64_t pages = (high + kLanes - 1) / kLanes - first_page;
-  const std::int64_t base = first_page * kLanes;
-  // One vector more than needed: a power of two would put all rows into one cache set.
-  const std::int64_t stride = (pages + 1) * kLanes;
-  float* scores = scratch + kTileRows * head_dim;  // [MR][stride]
-  const T* keys = static_cast<const T*>(a.keys) + kv_head * head_dim * kLanes;
-  const auto key_page = [&](std::int64_t p) {
-    return keys + a.pages[first_page + p] * a.key_page();
-  };
-  constexpr int NP = MR * kScorePages <= kTileRows * kTilePanels ? kScorePages : 1;
-  std::int64_t page = 0;
-  for (; page + NP <= pages; page += NP) {
-    const T* at[NP];
-    for (int p = 0; p < NP; ++p) at[p] = key_page(page + p);
-    score_pages<T, MR, NP>(q, head_dim, at, a.scale, scores + page * kLanes, stride);
-  }
-  for (; page < pages; ++page) {
-    const T* at[1] = {key_page(page)};
-    score_pages<T, MR, 1>(q, head_dim, at, a.scale, scores + page * kLanes, stride);
+ private:
+  static constexpr int kPages = MR * kScorePages <= kTileRows * kTilePanels ? kScorePages : 1;
+  static constexpr int kDims = MR * 4 <= kTileRows * kTilePanels ? 4 : kTilePanels;
+
+  FARMESH_SIMD std::int64_t row(int r) const { return (first_ + r) / a_.group(); }
+  FARMESH_SIMD std::int64_t column(int r) const {
+    return (kv_head_ * a_.group() + (first_ + r) % a_.group()) * a_.head_dim;
   }
 
-  float sum[MR];
-  for (int r = 0; r < MR; ++r) {
-    sum[r] = softmax_row(scores + r * stride, pages * kLanes, begin[r] - base, end[r] - base);
+  /// Which positions each vector sees, which all of them see, and which pages that touches.
+  FARMESH_SIMD void find_ranges() {
+    std::int64_t low = INT64_MAX;
+    std::int64_t high = 0;
+    for (int r = 0; r < MR; ++r) {
+      end_[r] = a_.position + row(r) + 1;
+      begin_[r] = a_.window > 0 && end_[r] > a_.window ? end_[r] - a_.window : 0;
+      low = begin_[r] < low ? begin_[r] : low;
+      high = end_[r] > high ? end_[r] : high;
+      shared_begin_ = begin_[r] > shared_begin_ ? begin_[r] : shared_begin_;
+      shared_end_ = end_[r] < shared_end_ ? end_[r] : shared_end_;
+    }
+    base_ = low / kLanes * kLanes;
+    pages_ = (high + kLanes - 1) / kLanes - low / kLanes;
+    // One vector more than needed: a power of two would put all rows into one cache set.
+    stride_ = (pages_ + 1) * kLanes;
   }
 
-  constexpr int ND = MR * 4 <= kTileRows * kTilePanels ? 4 : kTilePanels;
-  const bool shared = low_common < high_common;
-  alignas(64) float out[MR * ND * kLanes];
-  for (std::int64_t dim = 0; dim < a.value_dim();) {
-    const bool whole = dim + ND * kLanes <= a.value_dim();
-    const int vectors = whole ? ND : 1;
-    for (int i = 0; i < MR * ND * kLanes; ++i) out[i] = 0.0F;
-    // Each row alone up to where all rows see the same positions, together, then alone again.
-    const auto alone = [&](int r, std::int64_t from, std::int64_t to) {
-      if (from >= to) return;
-      const ValueRun run{scores + r * stride, stride, base, from, to};
-      float* row = out + r * ND * kLanes;
-      if (whole) {
-        add_values<T, 1, ND>(a, kv_head, dim, run, row, ND * kLanes);
-      } else {
-        add_values<T, 1, 1>(a, kv_head, dim, run, row, ND * kLanes);
-      }
-    };
-    for (int r = 0; r < MR; ++r) alone(r, begin[r], shared ? low_common : end[r]);
+  FARMESH_SIMD void score() {
+    for (int r = 0; r < MR; ++r) {
+      const float* from = a_.q + row(r) * a_.q_stride + column(r);
+      for (std::int64_t d = 0; d < a_.head_dim; ++d) q_[d * MR + r] = from[d];
+    }
+    std::int64_t page = 0;
+    for (; page + kPages <= pages_; page += kPages) score_from<kPages>(page);
+    for (; page < pages_; ++page) score_from<1>(page);
+  }
+
+  template <int NP>
+  FARMESH_SIMD void score_from(std::int64_t page) {
+    const T* keys[NP];
+    for (int p = 0; p < NP; ++p) {
+      keys[p] = static_cast<const T*>(a_.keys) + kv_head_ * a_.head_dim * kLanes +
+                a_.pages[base_ / kLanes + page + p] * a_.key_page();
+    }
+    score_pages<T, MR, NP>(q_, a_.head_dim, keys, a_.scale, scores_ + page * kLanes, stride_);
+  }
+
+  /// Output columns [dim, dim + ND * 16) of every vector. Each vector alone up to where all see
+  /// the same positions, together from there, then alone again: one order for each.
+  template <int ND>
+  FARMESH_SIMD void values(std::int64_t dim) {
+    constexpr std::int64_t kWidth = ND * kLanes;
+    alignas(64) float out[MR * kWidth];
+    for (float& sum : out) sum = 0.0F;
+    const bool shared = shared_begin_ < shared_end_;
+    for (int r = 0; r < MR; ++r) {
+      const std::int64_t end = shared ? shared_begin_ : end_[r];
+      const ValueRun run{scores_ + r * stride_, stride_, base_, begin_[r], end};
+      add_values<T, 1, ND>(a_, kv_head_, dim, run, out + r * kWidth, kWidth);
+    }
     if (shared) {
-      const ValueRun run{scores, stride, base, low_common, high_common};
-      if (whole) {
-        add_values<T, MR, ND>(a, kv_head, dim, run, out, ND * kLanes);
-      } else {
-        add_values<T, MR, 1>(a, kv_head, dim, run, out, ND * kLanes);
+      const ValueRun run{scores_, stride_, base_, shared_begin_, shared_end_};
+      add_values<T, MR, ND>(a_, kv_head_, dim, run, out, kWidth);
+      for (int r = 0; r < MR; ++r) {
+        const ValueRun rest{scores_ + r * stride_, stride_, base_, shared_end_, end_[r]};
+        add_values<T, 1, ND>(a_, kv_head_, dim, rest, out + r * kWidth, kWidth);
       }
-      for (int r = 0; r < MR; ++r) alone(r, high_common, end[r]);
     }
     for (int r = 0; r < MR; ++r) {
-      const std::int64_t row = (first_vector + r) / group;
-      const std::int64_t head = kv_head * group + (first_vector + r) % group;
-      float* to = a.out + row * a.out_stride + head * head_dim;
-      for (int v = 0; v < vectors; ++v) {
-        const std::int64_t at = dim + v * kLanes;
-        const std::int64_t lanes = head_dim - at < kLanes ? head_dim - at : kLanes;
-        const F16 mean = div(load(out + (r * ND + v) * kLanes), broadcast(sum[r]));
-        store_lanes(to + at, mean, lanes);
+      float* to = a_.out + row(r) * a_.out_stride + column(r) + dim;
+      for (std::int64_t at = 0; at < kWidth; at += kLanes) {
+        const std::int64_t left = a_.head_dim - dim - at;
+        const F16 mean = div(load(out + r * kWidth + at), broadcast(sum_[r]));
+        store_lanes(to + at, mean, left < kLanes ? left : kLanes);
       }
     }
-    dim += vectors * kLanes;
   }
+
+  const AttentionArgs& a_;
+  const std::int64_t kv_head_;
+  const std::int64_t first_;
+  float* const q_;                    // [head_dim][MR]
+  float* const scores_;               // [MR][stride_], from position base_ on
+  std::int64_t begin_[MR], end_[MR];  // positions each vector sees
+  std::int64_t shared_begin_ = 0;     // positions all of them see
+  std::int64_t shared_end_ = INT64_MAX;
+  std::int64_t base_ = 0, pages_ = 0, stride_ = 0;
+  float sum_[MR];
+};
+
+template <class T, int MR>
+void attention_chunk(const AttentionArgs& a, std::int64_t kv_head, std::int64_t first,
+                     float* scratch) {
+  AttentionChunk<T, MR>(a, kv_head, first, scratch).run();
 }
 
 using ChunkFunction = void (*)(const AttentionArgs&, std::int64_t, std::int64_t, float*);

@@ -61,7 +61,35 @@ struct TilePlace {
   std::int64_t begin, end;  // inner dimension; begin is a multiple of kSteps
 };
 
-inline constexpr std::int64_t kPrefetchWords = 32 * kLanes;  // 32 cache lines ahead
+inline constexpr std::int64_t kAhead = 32;  // words of a panel fetched ahead: cache lines
+
+/// Outputs that exist in panel `p` of a tile.
+FARMESH_SIMD std::int64_t lanes_of(const ProductArgs& a, const TilePlace& at, int p) {
+  const std::int64_t left = a.outs - (at.panel + p) * kLanes;
+  return left < kLanes ? left : kLanes;
+}
+
+/// One word of each panel: kCount of its steps, for all rows. x: [kCount][MR]. `ahead` is how far
+/// off the words are that will be needed soon.
+template <class Panel, int MR, int NP, int kCount>
+FARMESH_SIMD void product_step(const typename Panel::Word* word, std::int64_t panel_words,
+                               std::int64_t ahead, const float* x, F16 (&acc)[MR][NP]) {
+  F16 weights[NP][Panel::kSteps];
+#pragma GCC unroll 16
+  for (int p = 0; p < NP; ++p) {
+    Panel::unpack(word + p * panel_words, weights[p]);
+    if constexpr (MR <= kTileRows / 2) prefetch(word + p * panel_words + ahead);
+  }
+#pragma GCC unroll 16
+  for (int s = 0; s < kCount; ++s) {
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; ++r) {
+      const F16 input = broadcast(x[s * MR + r]);
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; ++p) acc[r][p] = fma(weights[p][s], input, acc[r][p]);
+    }
+  }
+}
 
 template <class Panel, int MR, int NP>
 void product_tile(const ProductArgs& a, const TilePlace& at) {
@@ -73,59 +101,41 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
   const float* x = a.x + at.row * a.cols + at.begin * MR;
   float* y = a.y + at.row * a.y_stride + at.panel * kLanes;
 
-  std::int64_t lanes[NP];
   F16 acc[MR][NP];
 #pragma GCC unroll 16
   for (int p = 0; p < NP; ++p) {
-    const std::int64_t left = a.outs - (at.panel + p) * kLanes;
-    lanes[p] = left < kLanes ? left : kLanes;
 #pragma GCC unroll 16
     for (int r = 0; r < MR; ++r) {
-      acc[r][p] = at.begin == 0 ? zero() : load_lanes(y + r * a.y_stride + p * kLanes, lanes[p]);
+      const float* parked = y + r * a.y_stride + p * kLanes;
+      acc[r][p] = at.begin == 0 ? zero() : load_lanes(parked, lanes_of(a, at, p));
     }
   }
 
   const std::int64_t words = (at.end - at.begin) / kSteps;
-  for (std::int64_t i = 0; i < words; ++i) {
-    F16 weights[NP][kSteps];
-#pragma GCC unroll 16
-    for (int p = 0; p < NP; ++p) {
-      const Word* word = w + p * panel_words + i * kLanes;
-      Panel::unpack(word, weights[p]);
-      if constexpr (MR <= kTileRows / 2) prefetch(word + kPrefetchWords);
-    }
-#pragma GCC unroll 16
-    for (int s = 0; s < kSteps; ++s) {
-#pragma GCC unroll 16
-      for (int r = 0; r < MR; ++r) {
-        const F16 input = broadcast(x[(i * kSteps + s) * MR + r]);
-#pragma GCC unroll 16
-        for (int p = 0; p < NP; ++p) acc[r][p] = fma(weights[p][s], input, acc[r][p]);
-      }
-    }
+  const std::int64_t ahead = kAhead * kLanes;
+  // What follows the end of these panels is the start of the next ones, behind all NP of them.
+  const std::int64_t next = at.end == a.cols ? (NP - 1) * panel_words : 0;
+  std::int64_t i = 0;
+  for (; i < words - kAhead; ++i) {
+    product_step<Panel, MR, NP, kSteps>(w + i * kLanes, panel_words, ahead, x + i * kSteps * MR,
+                                        acc);
+  }
+  for (; i < words; ++i) {
+    product_step<Panel, MR, NP, kSteps>(w + i * kLanes, panel_words, ahead + next,
+                                        x + i * kSteps * MR, acc);
   }
   if ((at.end - at.begin) % kSteps != 0) {  // an odd inner dimension: the last word's first half
-    const std::int64_t last = at.end - at.begin - 1;
-#pragma GCC unroll 16
-    for (int p = 0; p < NP; ++p) {
-      F16 weights[kSteps];
-      Panel::unpack(w + p * panel_words + words * kLanes, weights);
-#pragma GCC unroll 16
-      for (int r = 0; r < MR; ++r) {
-        acc[r][p] = fma(weights[0], broadcast(x[last * MR + r]), acc[r][p]);
-      }
-    }
+    product_step<Panel, MR, NP, 1>(w + i * kLanes, panel_words, next, x + i * kSteps * MR, acc);
   }
 
-  const bool finished = at.end == a.cols;
+  const bool biased = at.end == a.cols && a.bias != nullptr;
 #pragma GCC unroll 16
   for (int p = 0; p < NP; ++p) {
-    const bool biased = finished && a.bias != nullptr;
     const F16 bias = biased ? load(a.bias + (at.panel + p) * kLanes) : zero();
 #pragma GCC unroll 16
     for (int r = 0; r < MR; ++r) {
       const F16 sum = biased ? add(acc[r][p], bias) : acc[r][p];
-      store_lanes(y + r * a.y_stride + p * kLanes, sum, lanes[p]);
+      store_lanes(y + r * a.y_stride + p * kLanes, sum, lanes_of(a, at, p));
     }
   }
 }
