@@ -22,8 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr std::uint64_t kLeafBytes = 16 * 1024;  // BEP 52
-constexpr std::uint64_t kPieceLeaves = 256;      // hashed by one thread at a time: 4 MiB
+constexpr std::uint64_t kLeafBytes = 16384;  // BEP 52
+constexpr std::uint64_t kPieceLeaves = 256;  // hashed by one thread at a time: 4 MiB
 constexpr std::size_t kMaxCacheBytes = 4 << 20;
 
 struct FileRoot {

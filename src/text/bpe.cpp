@@ -125,18 +125,14 @@ void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<TokenId>& 
       return;
     }
   }
-  scratch.symbols_.clear();
-  start_symbols(word, scratch, ids);
-  merge(scratch);
-  for (const Scratch::Symbol& symbol : scratch.symbols_) {
-    if (symbol.alive) ids.push_back(symbol.id);
-  }
+  encode_by_merges(word, scratch, ids);
 }
 
-/// Fills the scratch with one symbol a character. Wherever no merge at all could join the
-/// characters left and right, what is there so far is merged and given out: the result is the
-/// same, and a text that was never cut into words costs neither its length in memory nor in time.
-void Bpe::start_symbols(std::string_view word, Scratch& scratch, std::vector<TokenId>& ids) const {
+/// Starts with one symbol a character. Wherever no merge at all could join the characters left
+/// and right, what is there so far is merged and given out: the result is the same, and a text
+/// that was never cut into words does not cost memory by its length.
+void Bpe::encode_by_merges(std::string_view word, Scratch& scratch,
+                           std::vector<TokenId>& ids) const {
   auto& symbols = scratch.symbols_;
   bool unknown_pending = false;
   const auto put = [&](TokenId id) {
@@ -155,11 +151,7 @@ void Bpe::start_symbols(std::string_view word, Scratch& scratch, std::vector<Tok
     const std::optional<TokenId> id = char_id(c);
     // Byte tokens and the unknown token are not the character itself: no cut beside them.
     if (id && !unknown_pending && last != 0 && joints_.find(pair_key(last, c)) == nullptr) {
-      merge(scratch);
-      for (const Scratch::Symbol& symbol : symbols) {
-        if (symbol.alive) ids.push_back(symbol.id);
-      }
-      symbols.clear();
+      give_out(scratch, ids);
     }
     if (id) {
       put_unknown();
@@ -176,6 +168,16 @@ void Bpe::start_symbols(std::string_view word, Scratch& scratch, std::vector<Tok
     word.remove_prefix(size);
   }
   put_unknown();
+  give_out(scratch, ids);
+}
+
+/// Merges the symbols and appends what is left of them, which empties the scratch.
+void Bpe::give_out(Scratch& scratch, std::vector<TokenId>& ids) const {
+  merge(scratch);
+  for (const Scratch::Symbol& symbol : scratch.symbols_) {
+    if (symbol.alive) ids.push_back(symbol.id);
+  }
+  scratch.symbols_.clear();
 }
 
 void Bpe::merge(Scratch& scratch) const {

@@ -50,7 +50,8 @@ class Bpe {
   Result<void> index_merges(const std::vector<std::pair<std::string, std::string>>& merges);
   std::optional<TokenId> char_id(char32_t c) const noexcept;
   bool has_bytes(std::string_view c) const noexcept;
-  void start_symbols(std::string_view word, Scratch& scratch, std::vector<TokenId>& ids) const;
+  void encode_by_merges(std::string_view word, Scratch& scratch, std::vector<TokenId>& ids) const;
+  void give_out(Scratch& scratch, std::vector<TokenId>& ids) const;
   void merge(Scratch& scratch) const;
 
   Vocabulary vocabulary_;
@@ -83,7 +84,7 @@ class Bpe::Scratch {
     TokenId result;
   };
 
-  std::vector<Symbol> symbols_;
+  std::vector<Symbol> symbols_;  // empty between calls
   std::vector<Candidate> heap_;  // lowest rank first, then leftmost
 };
 

@@ -16,6 +16,10 @@
 
 namespace farmesh::text {
 
+/// Bounds of tokenizer.json's "Sequence" components.
+inline constexpr std::size_t kMaxNested = 16;
+inline constexpr std::size_t kMaxSteps = 64;
+
 class JsonFields {
  public:
   /// `where` names the object in error messages. `object` must outlive this.

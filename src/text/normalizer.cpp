@@ -17,9 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxNested = 16;
-constexpr std::size_t kMaxSteps = 64;
-
 Error grows_too_long() {
   return {Errc::invalid_argument, "the text grows too long when normalised"};
 }

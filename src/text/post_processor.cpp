@@ -13,7 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxNested = 16;
 constexpr std::size_t kMaxAdded = 256;
 
 Error malformed(std::string what) {
@@ -92,7 +91,7 @@ Result<Surroundings> parse(const json& component, std::size_t depth) {
   if (type != "Sequence") return unsupported("post_processor", type);
 
   const json& list = fields.require("processors");
-  if (!list.is_array() || list.size() > 64 || depth == kMaxNested) {
+  if (!list.is_array() || list.size() > kMaxSteps || depth == kMaxNested) {
     return malformed("Sequence is not a short list");
   }
   Surroundings around;

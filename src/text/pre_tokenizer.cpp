@@ -18,9 +18,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxNested = 16;
-constexpr std::size_t kMaxSteps = 64;
-
 constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 

@@ -11,8 +11,6 @@
 namespace farmesh::text {
 namespace {
 
-constexpr std::size_t kMaxNested = 16;
-
 std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string out;
   std::size_t done = 0;
@@ -59,51 +57,65 @@ Result<void> TokenDecoder::add(const nlohmann::json& component, std::size_t dept
   if (fields.bad()) return fields.error();
   if (type == "Sequence") {
     const nlohmann::json& list = fields.require("decoders");
-    if (!list.is_array() || list.size() > 64 || depth == kMaxNested) {
+    if (!list.is_array() || list.size() > kMaxSteps || depth == kMaxNested) {
       return {Errc::tokenizer_malformed, "decoder Sequence is not a short list"};
     }
     for (const nlohmann::json& item : list) {
       Result<void> added = add(item, depth + 1);
       if (!added) return added;
     }
-  } else if (type == "ByteLevel") {
+    return {};
+  }
+  if (type == "Replace") return add_replace(fields);
+  if (type == "Metaspace") return add_metaspace(fields);
+  if (type == "Strip") return add_strip(fields);
+  if (type == "ByteLevel") {
     byte_level_ = true;
   } else if (type == "ByteFallback") {
     byte_fallback_ = true;
   } else if (type == "Fuse") {
     fused_ = true;
-  } else if (type == "Replace") {
-    JsonFields pattern(fields.require("pattern"), "decoder Replace pattern");
-    if (pattern.find("Regex") != nullptr) return unsupported("decoder", "Replace with a regex");
-    const std::string from = pattern.text("String");
-    const std::string to = fields.text("content");
-    if (pattern.bad()) return pattern.error();
-    if (fields.bad()) return fields.error();
-    if (from.empty()) return {Errc::tokenizer_malformed, "decoder Replace of nothing"};
-    // On fused text a longer pattern could reach over two tokens.
-    if (fused_ && count_chars(from) > 1) return unsupported("decoder", "Replace after Fuse");
-    replacements_.emplace_back(from, to);
-  } else if (type == "Metaspace") {
-    const std::string replacement = fields.text("replacement");
-    const bool prefixed = fields.boolean_or("add_prefix_space", true) &&
-                          fields.text_or("prepend_scheme", "always") != "never";
-    if (fields.bad()) return fields.error();
-    if (replacement.empty()) return {Errc::tokenizer_malformed, "decoder Metaspace of nothing"};
-    replacements_.emplace_back(replacement, " ");
-    strips_leading_space_ = strips_leading_space_ || prefixed;
-  } else if (type == "Strip") {
-    const std::string content = fields.text("content");
-    const std::uint64_t start = fields.number("start");
-    const std::uint64_t stop = fields.number("stop");
-    if (fields.bad()) return fields.error();
-    if (start == 0 && stop == 0) return {};
-    if (!fused_ || content != " " || start != 1 || stop != 0) {
-      return unsupported("decoder", "Strip other than of one leading space");
-    }
-    strips_leading_space_ = true;
   } else {
     return unsupported("decoder", type);
   }
+  return {};
+}
+
+Result<void> TokenDecoder::add_replace(JsonFields& fields) {
+  JsonFields pattern(fields.require("pattern"), "decoder Replace pattern");
+  if (pattern.find("Regex") != nullptr) return unsupported("decoder", "Replace with a regex");
+  const std::string from = pattern.text("String");
+  const std::string to = fields.text("content");
+  if (pattern.bad()) return pattern.error();
+  if (fields.bad()) return fields.error();
+  if (from.empty()) return {Errc::tokenizer_malformed, "decoder Replace of nothing"};
+  // On fused text a longer pattern could reach over two tokens.
+  if (fused_ && count_chars(from) > 1) return unsupported("decoder", "Replace after Fuse");
+  replacements_.emplace_back(from, to);
+  return {};
+}
+
+Result<void> TokenDecoder::add_metaspace(JsonFields& fields) {
+  const std::string replacement = fields.text("replacement");
+  const bool prefixed = fields.boolean_or("add_prefix_space", true) &&
+                        fields.text_or("prepend_scheme", "always") != "never";
+  if (fields.bad()) return fields.error();
+  if (replacement.empty()) return {Errc::tokenizer_malformed, "decoder Metaspace of nothing"};
+  replacements_.emplace_back(replacement, " ");
+  strips_leading_space_ = strips_leading_space_ || prefixed;
+  return {};
+}
+
+Result<void> TokenDecoder::add_strip(JsonFields& fields) {
+  const std::string content = fields.text("content");
+  const std::uint64_t start = fields.number("start");
+  const std::uint64_t stop = fields.number("stop");
+  if (fields.bad()) return fields.error();
+  if (start == 0 && stop == 0) return {};
+  if (!fused_ || content != " " || start != 1 || stop != 0) {
+    return unsupported("decoder", "Strip other than of one leading space");
+  }
+  strips_leading_space_ = true;
   return {};
 }
 

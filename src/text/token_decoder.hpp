@@ -14,6 +14,8 @@
 
 namespace farmesh::text {
 
+class JsonFields;
+
 class TokenDecoder {
  public:
   /// Fails with tokenizer_malformed or model_unsupported.
@@ -26,6 +28,9 @@ class TokenDecoder {
 
  private:
   Result<void> add(const nlohmann::json& component, std::size_t depth);
+  Result<void> add_replace(JsonFields& fields);
+  Result<void> add_metaspace(JsonFields& fields);
+  Result<void> add_strip(JsonFields& fields);
 
   bool byte_level_ = false;
   bool byte_fallback_ = false;

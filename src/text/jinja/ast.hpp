@@ -90,13 +90,17 @@ struct Invoke {
   std::vector<std::pair<std::string, ExprPtr>> named;
 };
 
+using ExprNode = std::variant<Literal, Name, Attribute, Item, Slice, ListDisplay, DictDisplay,
+                              Unary, Binary, Compare, Conditional, Apply, Sift, Invoke>;
+
 struct Expr {
   int line = 0;
   std::size_t depth = 1;  // of the tree below, this included
-  std::variant<Literal, Name, Attribute, Item, Slice, ListDisplay, DictDisplay, Unary, Binary,
-               Compare, Conditional, Apply, Sift, Invoke>
-      node;
+  ExprNode node;
 };
+
+/// Fails when the tree would become too deep to walk by recursion.
+ExprPtr make_expr(int line, ExprNode node);
 
 struct Statement;
 using Block = std::vector<Statement>;

@@ -11,7 +11,6 @@ namespace {
 using Kind = Token::Kind;
 
 constexpr std::size_t kMaxNesting = 48;
-constexpr std::size_t kMaxDepth = 160;  // of one expression's tree
 
 constexpr std::array<std::string_view, 10> kKeywords = {"and", "else", "if",   "in",    "is",
                                                         "not", "or",   "true", "false", "none"};
@@ -28,69 +27,6 @@ bool is_unknown_of_loop(const ExprPtr& object, std::string_view name) {
   const auto* variable = std::get_if<Name>(&object->node);
   return variable != nullptr && variable->name == "loop" &&
          std::find(kLoopAttributes.begin(), kLoopAttributes.end(), name) == kLoopAttributes.end();
-}
-
-std::size_t depth_of(const ExprPtr& expr) { return expr ? expr->depth : 0; }
-
-template <class List>
-std::size_t depth_of_all(const List& list) {
-  std::size_t depth = 0;
-  for (const ExprPtr& expr : list) depth = std::max(depth, depth_of(expr));
-  return depth;
-}
-
-template <class Pairs>
-std::size_t depth_of_values(const Pairs& pairs) {
-  std::size_t depth = 0;
-  for (const auto& pair : pairs) depth = std::max(depth, depth_of(pair.second));
-  return depth;
-}
-
-struct DeepestChild {
-  std::size_t operator()(const Literal&) const { return 0; }
-  std::size_t operator()(const Name&) const { return 0; }
-  std::size_t operator()(const Attribute& e) const { return depth_of(e.object); }
-  std::size_t operator()(const Item& e) const {
-    return std::max(depth_of(e.object), depth_of(e.index));
-  }
-  std::size_t operator()(const Slice& e) const {
-    return std::max({depth_of(e.object), depth_of(e.start), depth_of(e.stop), depth_of(e.step)});
-  }
-  std::size_t operator()(const ListDisplay& e) const { return depth_of_all(e.items); }
-  std::size_t operator()(const DictDisplay& e) const {
-    std::size_t depth = depth_of_values(e.members);
-    for (const auto& member : e.members) depth = std::max(depth, depth_of(member.first));
-    return depth;
-  }
-  std::size_t operator()(const Unary& e) const { return depth_of(e.operand); }
-  std::size_t operator()(const Binary& e) const {
-    return std::max(depth_of(e.left), depth_of(e.right));
-  }
-  std::size_t operator()(const Compare& e) const {
-    return std::max(depth_of(e.first), depth_of_values(e.rest));
-  }
-  std::size_t operator()(const Conditional& e) const {
-    return std::max({depth_of(e.test), depth_of(e.then), depth_of(e.otherwise)});
-  }
-  std::size_t operator()(const Apply& e) const {
-    return std::max(depth_of(e.object), depth_of_all(e.args));
-  }
-  std::size_t operator()(const Sift& e) const {
-    return std::max(depth_of(e.object), depth_of_all(e.args));
-  }
-  std::size_t operator()(const Invoke& e) const {
-    return std::max(depth_of_all(e.positional), depth_of_values(e.named));
-  }
-};
-
-template <class Node>
-ExprPtr make(int line, Node node) {
-  auto expr = std::make_unique<Expr>();
-  expr->line = line;
-  expr->depth = 1 + DeepestChild{}(node);
-  if (expr->depth > kMaxDepth) fail("an expression too deeply nested", line);
-  expr->node = std::move(node);
-  return expr;
 }
 
 /// The text of a literal string, or nothing.
@@ -177,7 +113,7 @@ ExprPtr ExpressionParser::tuple_of(ExprPtr (ExpressionParser::*item)()) {
     if (ends) break;
     display.items.push_back((this->*item)());
   }
-  return make(line, std::move(display));
+  return make_expr(line, std::move(display));
 }
 
 ExprPtr ExpressionParser::tuple() { return tuple_of(&ExpressionParser::expression); }
@@ -193,7 +129,7 @@ ExprPtr ExpressionParser::expression() {
   while (take_name_if("if")) {
     ExprPtr test = disjunction();
     ExprPtr otherwise = take_name_if("else") ? expression() : nullptr;
-    value = make(line, Conditional{std::move(test), std::move(value), std::move(otherwise)});
+    value = make_expr(line, Conditional{std::move(test), std::move(value), std::move(otherwise)});
   }
   return value;
 }
@@ -203,7 +139,7 @@ ExprPtr ExpressionParser::disjunction() {
   ExprPtr left = conjunction();
   while (take_name_if("or")) {
     ExprPtr right = conjunction();
-    left = make(line, Binary{Binary::Op::logical_or, std::move(left), std::move(right)});
+    left = make_expr(line, Binary{Binary::Op::logical_or, std::move(left), std::move(right)});
   }
   return left;
 }
@@ -213,7 +149,7 @@ ExprPtr ExpressionParser::conjunction() {
   ExprPtr left = negation();
   while (take_name_if("and")) {
     ExprPtr right = negation();
-    left = make(line, Binary{Binary::Op::logical_and, std::move(left), std::move(right)});
+    left = make_expr(line, Binary{Binary::Op::logical_and, std::move(left), std::move(right)});
   }
   return left;
 }
@@ -222,7 +158,7 @@ ExprPtr ExpressionParser::negation() {
   if (!at_name("not")) return comparison();
   const Deeper deeper(*this);
   const int line = take().line;
-  return make(line, Unary{Unary::Op::logical_not, negation()});
+  return make_expr(line, Unary{Unary::Op::logical_not, negation()});
 }
 
 ExprPtr ExpressionParser::comparison() {
@@ -244,7 +180,7 @@ ExprPtr ExpressionParser::comparison() {
     }
   }
   if (compare.rest.empty()) return std::move(compare.first);
-  return make(line, std::move(compare));
+  return make_expr(line, std::move(compare));
 }
 
 ExprPtr ExpressionParser::sum() {
@@ -253,7 +189,7 @@ ExprPtr ExpressionParser::sum() {
   while (at_op("+") || at_op("-")) {
     const auto op = take().text == "+" ? Binary::Op::add : Binary::Op::subtract;
     ExprPtr right = concatenation();
-    left = make(line, Binary{op, std::move(left), std::move(right)});
+    left = make_expr(line, Binary{op, std::move(left), std::move(right)});
   }
   return left;
 }
@@ -263,7 +199,7 @@ ExprPtr ExpressionParser::concatenation() {
   ExprPtr left = product();
   while (take_op_if("~")) {
     ExprPtr right = product();
-    left = make(line, Binary{Binary::Op::concat, std::move(left), std::move(right)});
+    left = make_expr(line, Binary{Binary::Op::concat, std::move(left), std::move(right)});
   }
   return left;
 }
@@ -289,7 +225,7 @@ ExprPtr ExpressionParser::product() {
     }
     take();
     ExprPtr right = unary(true);
-    left = make(line, Binary{op, std::move(left), std::move(right)});
+    left = make_expr(line, Binary{op, std::move(left), std::move(right)});
   }
 }
 
@@ -299,7 +235,7 @@ ExprPtr ExpressionParser::unary(bool with_filters) {
   if (at_op("-") || at_op("+")) {
     const Deeper deeper(*this);
     const auto op = take().text == "-" ? Unary::Op::negate : Unary::Op::plus;
-    value = make(line, Unary{op, unary(false)});
+    value = make_expr(line, Unary{op, unary(false)});
   } else {
     value = primary();
   }
@@ -315,21 +251,21 @@ ExprPtr ExpressionParser::primary() {
       const int line = token.line;
       std::string text;
       while (peek().kind == Kind::string) text += take().text;
-      return make(line, Literal{Value(std::move(text))});
+      return make_expr(line, Literal{Value(std::move(text))});
     }
     case Kind::integer: {
       std::int64_t value = 0;
       const char* end = token.text.data() + token.text.size();
       const auto [stop, error] = std::from_chars(token.text.data(), end, value);
       if (error != std::errc() || stop != end) refuse("the number " + token.text);
-      return make(take().line, Literal{Value(value)});
+      return make_expr(take().line, Literal{Value(value)});
     }
     case Kind::real: {
       double value = 0;
       const char* end = token.text.data() + token.text.size();
       const auto [stop, error] = std::from_chars(token.text.data(), end, value);
       if (error != std::errc() || stop != end) refuse("the number " + token.text);
-      return make(take().line, Literal{Value(value)});
+      return make_expr(take().line, Literal{Value(value)});
     }
     case Kind::op: return bracketed();
     default: refuse("an expression that ends too early");
@@ -339,19 +275,19 @@ ExprPtr ExpressionParser::primary() {
 ExprPtr ExpressionParser::name_or_constant() {
   const Token token = peek();
   if (token.text == "true" || token.text == "True") {
-    return make(take().line, Literal{Value(true)});
+    return make_expr(take().line, Literal{Value(true)});
   }
   if (token.text == "false" || token.text == "False") {
-    return make(take().line, Literal{Value(false)});
+    return make_expr(take().line, Literal{Value(false)});
   }
   if (token.text == "none" || token.text == "None") {
-    return make(take().line, Literal{Value(None{})});
+    return make_expr(take().line, Literal{Value(None{})});
   }
   std::string name = expect_identifier();
   if (name == "caller" || name == "varargs" || name == "kwargs" || name == "self") {
     fail("the variable " + name, token.line);
   }
-  return make(token.line, Name{std::move(name)});
+  return make_expr(token.line, Name{std::move(name)});
 }
 
 ExprPtr ExpressionParser::bracketed() {
@@ -359,7 +295,7 @@ ExprPtr ExpressionParser::bracketed() {
   const int line = peek().line;
   if (at_op("{")) return dict_display();
   if (take_op_if("(")) {
-    if (take_op_if(")")) return make(line, ListDisplay{{}, true});
+    if (take_op_if(")")) return make_expr(line, ListDisplay{{}, true});
     ExprPtr inner = tuple();
     expect_op(")");
     return inner;
@@ -370,7 +306,7 @@ ExprPtr ExpressionParser::bracketed() {
     display.items.push_back(expression());
     if (!at_op("]")) expect_op(",");
   }
-  return make(line, std::move(display));
+  return make_expr(line, std::move(display));
 }
 
 ExprPtr ExpressionParser::dict_display() {
@@ -382,7 +318,7 @@ ExprPtr ExpressionParser::dict_display() {
     display.members.emplace_back(std::move(key), expression());
     if (!at_op("}")) expect_op(",");
   }
-  return make(line, std::move(display));
+  return make_expr(line, std::move(display));
 }
 
 ExprPtr ExpressionParser::postfix(ExprPtr object) {
@@ -391,7 +327,7 @@ ExprPtr ExpressionParser::postfix(ExprPtr object) {
     if (take_op_if(".")) {
       if (peek().kind == Kind::integer) {
         ExprPtr index = primary();
-        object = make(line, Item{std::move(object), std::move(index)});
+        object = make_expr(line, Item{std::move(object), std::move(index)});
         continue;
       }
       if (peek().kind != Kind::name) refuse("\"" + peek().text + "\" after a dot");
@@ -405,7 +341,7 @@ ExprPtr ExpressionParser::postfix(ExprPtr object) {
         fail("the attribute " + name + " without a call", line);
       }
       if (is_unknown_of_loop(object, name)) fail("loop." + name, line);
-      object = make(line, Attribute{std::move(object), name});
+      object = make_expr(line, Attribute{std::move(object), name});
     } else if (at_op("[")) {
       object = subscript(std::move(object));
     } else if (at_op("(")) {
@@ -433,18 +369,18 @@ ExprPtr ExpressionParser::subscript(ExprPtr object) {
   }
   take();
   if (colons > 0) {
-    return make(line, Slice{std::move(object), std::move(parts[0]), std::move(parts[1]),
-                            std::move(parts[2])});
+    return make_expr(line, Slice{std::move(object), std::move(parts[0]), std::move(parts[1]),
+                                 std::move(parts[2])});
   }
   if (!parts[0]) fail("an empty subscript", line);
-  return make(line, Item{std::move(object), std::move(parts[0])});
+  return make_expr(line, Item{std::move(object), std::move(parts[0])});
 }
 
 ExprPtr ExpressionParser::method(ExprPtr object, const std::string& name, int line) {
   const Builtin* builtin = find_method(name);
   if (builtin == nullptr) fail("the method " + name, line);
   std::vector<ExprPtr> args = bind(*builtin, arguments());
-  return make(line, Apply{Apply::Kind::method, builtin, std::move(object), std::move(args)});
+  return make_expr(line, Apply{Apply::Kind::method, builtin, std::move(object), std::move(args)});
 }
 
 ExprPtr ExpressionParser::call(const Expr& callee) {
@@ -453,7 +389,8 @@ ExprPtr ExpressionParser::call(const Expr& callee) {
   const std::string function = name->name;
   Arguments args = arguments();
   called_.emplace_back(function, callee.line);
-  return make(callee.line, Invoke{function, std::move(args.positional), std::move(args.named)});
+  return make_expr(callee.line,
+                   Invoke{function, std::move(args.positional), std::move(args.named)});
 }
 
 ExprPtr ExpressionParser::filters_and_tests(ExprPtr object) {
@@ -491,19 +428,19 @@ ExpressionParser::Arguments ExpressionParser::arguments() {
 }
 
 std::vector<ExprPtr> ExpressionParser::bind(const Builtin& builtin, Arguments args) const {
-  const std::string name(builtin.name);
-  if (args.positional.size() > builtin.parameters.size()) refuse("too many arguments of " + name);
+  const std::string of_builtin = " of " + std::string(builtin.name);
+  if (args.positional.size() > builtin.parameters.size()) refuse("too many arguments" + of_builtin);
   std::vector<ExprPtr> bound = std::move(args.positional);
   bound.resize(builtin.parameters.size());
   for (auto& [parameter, value] : args.named) {
     const auto found = std::find(builtin.parameters.begin(), builtin.parameters.end(), parameter);
-    if (found == builtin.parameters.end()) refuse("the argument " + parameter + " of " + name);
+    if (found == builtin.parameters.end()) refuse("the argument " + parameter + of_builtin);
     ExprPtr& slot = bound[static_cast<std::size_t>(found - builtin.parameters.begin())];
-    if (slot) refuse("the argument " + parameter + " of " + name + ", given twice");
+    if (slot) refuse("a second argument " + parameter + of_builtin);
     slot = std::move(value);
   }
   for (std::size_t i = 0; i < builtin.required; ++i) {
-    if (!bound[i]) refuse(name + " without " + std::string(builtin.parameters[i]));
+    if (!bound[i]) refuse("no argument " + std::string(builtin.parameters[i]) + of_builtin);
   }
   return bound;
 }
@@ -519,7 +456,7 @@ ExprPtr ExpressionParser::filter(ExprPtr object) {
   const Builtin* builtin = find_filter(name);
   if (builtin == nullptr) fail("the filter " + name, line);
   std::vector<ExprPtr> bound = bind(*builtin, std::move(args));
-  return make(line, Apply{Apply::Kind::filter, builtin, std::move(object), std::move(bound)});
+  return make_expr(line, Apply{Apply::Kind::filter, builtin, std::move(object), std::move(bound)});
 }
 
 /// These name an attribute, filter or test by a string, which must be a literal to be checked.
@@ -564,7 +501,7 @@ ExprPtr ExpressionParser::sift(const std::string& name, ExprPtr object, Argument
   if (sift.builtin != nullptr) {
     sift.args = bind(*sift.builtin, Arguments{std::move(given), {}});
   }
-  return make(line, std::move(sift));
+  return make_expr(line, std::move(sift));
 }
 
 ExprPtr ExpressionParser::test(ExprPtr object) {
@@ -588,8 +525,8 @@ ExprPtr ExpressionParser::test(ExprPtr object) {
     refuse("a test of a test");
   }
   std::vector<ExprPtr> bound = bind(*builtin, std::move(args));
-  return make(line,
-              Apply{Apply::Kind::test, builtin, std::move(object), std::move(bound), negated});
+  return make_expr(line,
+                   Apply{Apply::Kind::test, builtin, std::move(object), std::move(bound), negated});
 }
 
 }  // namespace farmesh::text::jinja

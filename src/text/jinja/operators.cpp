@@ -193,8 +193,8 @@ Value item_of(Meter& meter, const Value& object, const Value& index) {
   }
   if (*number == std::numeric_limits<std::int64_t>::max()) return Value();
   const std::int64_t last = *number + 1;
-  const Value one = slice_of(meter, object, *number, last == 0 ? std::nullopt : std::optional(last),
-                             std::nullopt);
+  const Value one =
+      slice_of(meter, object, number, last == 0 ? std::nullopt : std::optional(last), std::nullopt);
   return one.text()->empty() ? Value() : one;
 }
 

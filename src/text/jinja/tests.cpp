@@ -28,10 +28,10 @@ Value callable(Meter&, const Value& value, const Args&) {
   return Value(value.is<const Macro*>() || value.is<const Function*>());
 }
 
-template <bool wanted>
+template <bool Wanted>
 Value is_bool(Meter&, const Value& value, const Args&) {
   const bool* held = value.get<bool>();
-  return Value(held != nullptr && *held == wanted);
+  return Value(held != nullptr && *held == Wanted);
 }
 
 void charge_comparison(Meter& meter, const Value& a, const Value& b) {

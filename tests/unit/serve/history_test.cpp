@@ -21,7 +21,7 @@ constexpr std::size_t kRow = 8;
 History::Part part(std::uint32_t position, std::uint32_t count, std::uint8_t flavour = 0) {
   AlignedBuffer rows(count * kRow);
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    rows.data()[i] = static_cast<std::byte>(position + i / kRow + 100 * flavour);
+    rows.data()[i] = static_cast<std::byte>(position + i / kRow + std::size_t{100} * flavour);
   }
   return {position, count, Payload(std::move(rows))};
 }
