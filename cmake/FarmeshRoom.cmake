@@ -53,7 +53,7 @@ function(farmesh_room name)
   cmake_parse_arguments(ROOM "" "" "SOURCES;DEPENDS;PUBLIC;PRIVATE" ${ARGN})
   add_library(farmesh_${name} STATIC ${ROOM_SOURCES})
   add_library(farmesh::${name} ALIAS farmesh_${name})
-  list(TRANSFORM ROOM_DEPENDS PREPEND farmesh_)
+  list(TRANSFORM ROOM_DEPENDS PREPEND farmesh::)  # a name with :: must exist
   target_link_libraries(farmesh_${name}
     PUBLIC farmesh_options ${ROOM_DEPENDS} ${ROOM_PUBLIC}
     PRIVATE ${ROOM_PRIVATE})
@@ -97,6 +97,9 @@ function(farmesh_describe_test name)
   cmake_parse_arguments(TEST "" "TIMEOUT" "LABELS;ENVIRONMENT" ${ARGN})
   if(NOT TEST_TIMEOUT)
     set(TEST_TIMEOUT 300)
+  endif()
+  if(FARMESH_SANITIZE)
+    math(EXPR TEST_TIMEOUT "${TEST_TIMEOUT} * 4")
   endif()
   # ctest starts tests by falling cost: the quick ones first, so that a slip shows at once.
   set(cost 100)
