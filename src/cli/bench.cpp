@@ -57,17 +57,18 @@ void print_heading(const BenchOptions& options) {
   }
   fmt::print("{}, {} cores, {} threads a process; medians of {} rounds\n\n", cpu, available_cores(),
              options.threads, options.rounds);
-  fmt::print("{:<6} {:<5} {:<32} {:>9}   {:<28} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
-             "", "beside", "", "", "ratio", "bound");
+  fmt::print("{:<6} {:<6} {:<26} {:>9}  {:<26} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
+             "", "beside", "", "unit", "ratio", "bound");
 }
 
 void print_row(const BenchRow& row) {
   const Palette palette(STDOUT_FILENO);
-  fmt::print("{:<6} {:<5} {:<32} {:>9.2f}   {:<28} {:>9.2f} {:<9} {:>6.2f}  {}{}{}\n", row.bench,
-             row.shape, row.what, row.value, row.beside, row.other, row.unit, row.ratio(),
-             row.held ? "" : palette.red,
-             row.bound.empty() ? "" : row.bound + (row.held ? ": held" : ": MISSED"),
-             palette.reset);
+  const bool compared = !row.beside.empty();
+  fmt::print(
+      "{:<6} {:<6} {:<26} {:>9.2f}  {:<26} {:>9} {:<9} {:>6}  {}{}{}\n", row.bench, row.shape,
+      row.what, row.value, row.beside, compared ? fmt::format("{:.2f}", row.other) : "", row.unit,
+      compared ? fmt::format("{:.2f}", row.ratio()) : "", row.held ? "" : palette.red,
+      row.bound.empty() ? "" : row.bound + (row.held ? ": held" : ": MISSED"), palette.reset);
   std::fflush(stdout);
 }
 

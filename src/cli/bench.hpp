@@ -26,7 +26,7 @@ struct BenchRow {
   std::string shape;  // "1.1b"; empty where none is used
   std::string what;   // "three peers"
   double value = 0;
-  std::string beside;  // "one process"
+  std::string beside;  // "one process"; empty where nothing is compared
   double other = 0;    // in the same unit
   std::string unit;    // "tokens/s"
   std::string bound;   // "ratio at least 0.9"; empty where the row only informs

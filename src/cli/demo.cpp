@@ -56,8 +56,8 @@ int demo(DemoOptions options) {
 void add_demo(CLI::App& program, Run& run) {
   const auto options = std::make_shared<DemoOptions>();
   const auto pace_ms = std::make_shared<int>(-1);
-  options->generate.max_tokens = 200;
-  options->generate.sampling.temperature = 0.7f;
+  options->generate.max_tokens = 300;
+  options->generate.sampling.temperature = 0.5f;
   options->generate.sampling.seed = 7;
 
   CLI::App* verb = program.add_subcommand(

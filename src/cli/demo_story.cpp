@@ -2,6 +2,7 @@
 
 #include <cctype>
 #include <cstdio>
+#include <filesystem>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -141,7 +142,8 @@ Result<Telling> retell(const DistributedModel& model, const DemoOptions& options
 }
 
 void print_peers(const Swarm& swarm, const DemoOptions& options) {
-  fmt::print("{} on four processes of this machine, driven by a fifth\n", options.model);
+  fmt::print("{}, on four processes of this machine, driven by a fifth\n",
+             std::filesystem::path(options.model).filename().string());
   for (const NodeProcess& node : swarm.nodes()) {
     const bool spare = &node == &swarm.nodes().back();
     fmt::print("  peer {}  {:<16} layers {}:{}{}\n", swarm.number_of(node.address()),
