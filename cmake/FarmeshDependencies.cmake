@@ -17,6 +17,14 @@ target_compile_definitions(farmesh_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPREC
   $<$<CXX_COMPILER_ID:Clang>:ASIO_HAS_CO_AWAIT=1 ASIO_HAS_STD_COROUTINE=1>)
 target_link_libraries(farmesh_asio INTERFACE Threads::Threads)
 
+# Beast comes with Boost.Asio, a namespace apart from the standalone one (docs/adr/0001-two-asios.md).
+find_package(Boost 1.74 REQUIRED)
+pkg_check_modules(LIBTORRENT REQUIRED IMPORTED_TARGET libtorrent-rasterbar)
+find_package(SQLite3 REQUIRED)
+pkg_check_modules(LIBPQ REQUIRED IMPORTED_TARGET libpq)
+pkg_check_modules(SECP256K1 REQUIRED IMPORTED_TARGET libsecp256k1)
+pkg_check_modules(CRYPTOPP REQUIRED IMPORTED_TARGET libcrypto++)
+
 find_path(FARMESH_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)
 find_program(FARMESH_FLATC flatc REQUIRED)
 

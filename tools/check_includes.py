@@ -14,20 +14,27 @@ from pathlib import Path
 ARROWS = {
     "base": [],
     "text": ["base"],
+    "identity": ["base"],
     "wire": ["base"],
-    "net": ["wire"],
+    "net": ["wire", "identity"],
     "kernels": ["base"],
     "model": ["base"],
     "model/torch": ["model", "kernels"],
     "sampling": ["base"],
     "serve": ["model", "net", "wire"],
+    "discovery": ["net", "identity"],
     "route": ["wire"],
     "driver": ["sampling", "route", "net", "wire"],
     "client": ["text", "driver"],
-    "node": ["model", "serve", "client"],
-    "cli": ["node"],
+    "node": ["model", "serve", "client", "discovery"],
+    "http": ["base"],
+    "evm": ["http"],
+    "ledger": ["wire", "identity"],
+    "payout": ["ledger", "evm"],
+    "gateway": ["client", "ledger", "http", "evm"],
+    "cli": ["node", "gateway", "payout"],
 }
-NETWORKED = {"net", "serve", "driver", "node", "client", "cli"}
+NETWORKED = {"net", "serve", "discovery", "driver", "node", "client", "cli"}
 ALL = set(ARROWS)
 
 # (header pattern, rooms that may include it, allowed in headers that other rooms include).
@@ -39,7 +46,11 @@ LIBRARIES = [
     (r"(flatbuffers/|farmesh_generated\.h$)", {"wire"}, False),
     (r"nlohmann/", ALL, False),
     (r"fmt/", ALL, False),
-    (r"openssl/", {"base", "net"}, False),
+    (r"openssl/", {"base", "identity", "net", "http", "evm"}, False),
+    (r"boost/(asio|beast)(/|\.hpp$)", {"http"}, False),
+    (r"(libtorrent|boost)/", {"discovery"}, False),
+    (r"(sqlite3|libpq-fe)\.h$", {"ledger"}, False),
+    (r"(secp256k1|cryptopp/)", {"evm"}, False),
     (r"(sentencepiece_|pcre2\.h$|utf8proc\.h$)", {"text"}, False),
     (r"CLI/", {"cli"}, True),
 ]
