@@ -8,6 +8,7 @@ namespace farmesh::train {
 namespace {
 
 constexpr std::int64_t kQueryBlock = 64;
+constexpr double kCopying = 0.2;  // strength of a head's copy in a new model
 
 torch::Tensor weight(std::int64_t out, std::int64_t in, double deviation) {
   return (torch::randn({out, in}) * deviation).requires_grad_();
@@ -15,6 +16,14 @@ torch::Tensor weight(std::int64_t out, std::int64_t in, double deviation) {
 
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
   return x * torch::rsqrt(x.square().mean(-1, true) + eps) * weight;
+}
+
+/// [heads * head_dim, hidden] from the rows that each group of query heads shares.
+torch::Tensor repeated(const torch::Tensor& kv, const DecoderShape& shape) {
+  const std::int64_t group = shape.heads / shape.kv_heads;
+  return kv.view({shape.kv_heads, 1, shape.head_dim, shape.hidden})
+      .expand({-1, group, -1, -1})
+      .reshape({shape.heads * shape.head_dim, shape.hidden});
 }
 
 }  // namespace
@@ -28,12 +37,16 @@ Decoder::Decoder(const DecoderShape& shape) : shape_(shape) {
   const auto ones = [&] { return torch::ones({shape.hidden}).requires_grad_(); };
   embedding_ = weight(shape.vocabulary, shape.hidden, deviation);
   for (std::int64_t i = 0; i < shape.layers; ++i) {
-    layers_.push_back(
-        {ones(), weight(q_size, shape.hidden, deviation), weight(kv_size, shape.hidden, deviation),
-         weight(kv_size, shape.hidden, deviation), weight(shape.hidden, q_size, residual), ones(),
-         weight(shape.feed_forward, shape.hidden, deviation),
-         weight(shape.feed_forward, shape.hidden, deviation),
-         weight(shape.hidden, shape.feed_forward, residual)});
+    auto v = weight(kv_size, shape.hidden, 1.0 / std::sqrt(static_cast<double>(shape.hidden)));
+    // The output product undoes the value product, so that what a head attends to it copies.
+    // A story needs that for its names, and from independent weights it is slow to appear
+    // (in the spirit of Trockman and Kolter 2023, "Mimetic initialization").
+    auto o = (kCopying * repeated(v.detach(), shape).t()).contiguous().requires_grad_();
+    layers_.push_back({ones(), weight(q_size, shape.hidden, deviation),
+                       weight(kv_size, shape.hidden, deviation), std::move(v), std::move(o), ones(),
+                       weight(shape.feed_forward, shape.hidden, deviation),
+                       weight(shape.feed_forward, shape.hidden, deviation),
+                       weight(shape.hidden, shape.feed_forward, residual)});
   }
   final_norm_ = ones();
 

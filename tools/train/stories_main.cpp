@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Writes the stories that the demo model learns from."};
   app.require_subcommand(1);
   std::string grammar = FARMESH_GRAMMAR_FOLDER, folder, corpus, text = "Once upon a time";
-  std::uint64_t seed = 1, count = 10, documents = 60'000;
+  std::uint64_t seed = 1, count = 10, documents = 30'000;
   int pieces = 2048;
   bool chat = false;
   app.add_option("--grammar", grammar, "Folder of the story rules")->capture_default_str();

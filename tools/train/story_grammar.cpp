@@ -9,8 +9,7 @@
 namespace farmesh::train {
 namespace {
 
-constexpr double kChatShare = 0.25;          // of documents
-constexpr double kInventedNameShare = 0.06;  // of names: teaches copying what was never seen
+constexpr double kChatShare = 0.25;  // of documents
 
 // Slots bound by cast().
 const std::vector<std::string> kCastSlots = {
@@ -22,21 +21,6 @@ struct Character {
   std::string kind, looks, name;
   Bindings pronouns;
 };
-
-/// Two or three open syllables and a soft ending: "Tarilo", "Menas", "Sobi".
-std::string invented_name(Random& random) {
-  static constexpr std::string_view kOnsets = "bdfkmnlrstvz";
-  static constexpr std::string_view kEndings[] = {"", "", "", "n", "l", "s"};
-  std::string name;
-  const std::size_t syllables = 2 + random.below(2);
-  for (std::size_t i = 0; i < syllables; ++i) {
-    name += kOnsets[random.below(kOnsets.size())];
-    name += "aeiou"[random.below(5)];
-  }
-  name += kEndings[random.below(std::size(kEndings))];
-  name[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(name[0])));
-  return name;
-}
 
 /// People type as they like: now and then no capital, no full stop.
 std::string typed(std::string text, Random& random) {
@@ -83,12 +67,6 @@ const StoryGrammar::Plot& StoryGrammar::pick_plot(Random& random) const {
   return plots_[random.below(plots_.size())];
 }
 
-std::string StoryGrammar::name_for(const std::string& pool, Random& random) const {
-  if (random.uniform() < kInventedNameShare) return invented_name(random);
-  Random names(random.next());
-  return Telling(grammar_, names).expand("<" + pool + ".name>");
-}
-
 void StoryGrammar::cast(Telling& telling, const Plot& plot, Random& random) const {
   const auto& beings = grammar_.table("being");
   const auto& sexes = grammar_.table("sex");
@@ -98,7 +76,7 @@ void StoryGrammar::cast(Telling& telling, const Plot& plot, Random& random) cons
       Character character{row.at("kind"), telling.expand(row.at("looks")), {}, {}};
       const std::size_t sex = row.at("sex") == "any" ? random.below(2) : row.at("sex") == "she";
       character.pronouns = sexes[sex];
-      character.name = name_for(row.at("pool"), random);
+      character.name = telling.expand("<" + row.at("pool") + "." + sexes[sex].at("he") + ">");
       if (other == nullptr || (other->kind != character.kind && other->name != character.name)) {
         return character;
       }

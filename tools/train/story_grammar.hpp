@@ -46,7 +46,6 @@ class StoryGrammar {
   const Plot& pick_plot(Random& random) const;
   /// Settles who, where and with what.
   void cast(Telling& telling, const Plot& plot, Random& random) const;
-  std::string name_for(const std::string& pool, Random& random) const;
   Turn ask_for_story(Telling& telling, const Plot& plot, Random& random) const;
   Turn line_of(std::string_view rule, Telling& telling, Random& random) const;
 

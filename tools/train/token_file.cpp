@@ -60,16 +60,4 @@ Batch Corpus::next(std::int64_t rows, std::int64_t length) {
   return batch;
 }
 
-void append_echo(Batch& batch, int vocabulary, Random& random) {
-  std::vector<std::int64_t> motif(8 + random.below(56));
-  const auto ordinary = static_cast<std::size_t>(vocabulary - kFirstOrdinaryId);
-  for (auto& id : motif) id = kFirstOrdinaryId + static_cast<std::int64_t>(random.below(ordinary));
-  for (std::size_t i = 0; i < static_cast<std::size_t>(batch.length); ++i) {
-    batch.inputs.push_back(i == 0 ? kBosId : motif[(i - 1) % motif.size()]);
-    batch.targets.push_back(i < motif.size() ? kNotScored : motif[i % motif.size()]);
-    batch.documents.push_back(0);
-  }
-  ++batch.rows;
-}
-
 }  // namespace farmesh::train

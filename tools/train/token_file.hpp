@@ -12,8 +12,6 @@
 
 #include <farmesh/result.hpp>
 
-#include "train/random.hpp"
-
 namespace farmesh::train {
 
 inline constexpr int kUnknownId = 0;
@@ -21,8 +19,6 @@ inline constexpr int kBosId = 1;
 inline constexpr int kEosId = 2;
 inline constexpr int kUserId = 3;
 inline constexpr int kAssistantId = 4;
-
-inline constexpr int kFirstOrdinaryId = 5 + 256;  // after the special pieces and the bytes
 
 inline constexpr std::uint16_t kNotLearned = 0x8000;
 
@@ -61,10 +57,5 @@ class Corpus {
   std::vector<std::uint16_t> tokens_;
   std::size_t position_ = 0;
 };
-
-/// Adds a row in which a few random tokens come again and again, scored from their first return.
-/// Predicting it takes nothing but copying from the context, which a story needs for its names:
-/// a model that meets such rows early learns to copy far sooner than from stories alone.
-void append_echo(Batch& batch, int vocabulary, Random& random);
 
 }  // namespace farmesh::train

@@ -22,8 +22,6 @@ constexpr double kWarmUp = 0.04;        // share of the run
 constexpr double kFinalRate = 0.02;     // of the peak learning rate
 constexpr double kLongRowsFrom = 0.75;  // the last quarter trains on rows of the full context
 constexpr std::int64_t kShortRow = 256;
-constexpr double kEchoUntil = 0.25;     // the first quarter mixes in rows that teach copying
-constexpr std::int64_t kEchoOneIn = 4;  // of the rows
 constexpr double kGradientNorm = 1.0;
 constexpr double kWeightDecay = 0.1;
 constexpr auto kCheckpointEvery = std::chrono::minutes(5);
@@ -224,12 +222,8 @@ Result<void> run_training(Corpus& corpus, const TrainOptions& options) {
     if (progress >= 1.0) break;
     const std::int64_t length = progress < kLongRowsFrom ? kShortRow : shape.context;
     const double rate = options.learning_rate * rate_factor(progress);
-    const std::int64_t rows = options.tokens_per_step / length;
-    const std::int64_t echoes = progress < kEchoUntil ? rows / kEchoOneIn : 0;
-    Batch batch = corpus.next(rows - echoes, length);
-    Random random(options.seed + static_cast<std::uint64_t>(run.step));
-    for (std::int64_t i = 0; i < echoes; ++i) append_echo(batch, options.vocabulary, random);
-    const double loss = train_step(run, std::move(batch), rate);
+    const double loss =
+        train_step(run, corpus.next(options.tokens_per_step / length, length), rate);
     ++run.step;
     average = average == 0 ? loss : 0.95 * average + 0.05 * loss;
     if (run.step % 20 == 0) {

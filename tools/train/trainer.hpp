@@ -18,7 +18,7 @@ struct TrainOptions {
   std::filesystem::path out;         // an existing folder
   std::filesystem::path checkpoint;  // resumed from if it exists, rewritten every few minutes
   std::uint64_t seed = 1;
-  std::int64_t steps = 2000;
+  std::int64_t steps = 3400;
   double minutes = 0;  // ends sooner, the schedule with it; 0: never
   int threads = 1;
   int vocabulary = 2048;

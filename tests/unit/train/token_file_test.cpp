@@ -1,6 +1,5 @@
 #include "train/token_file.hpp"
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -35,22 +34,6 @@ TEST_SUITE("train/token_file") {
     const Batch batch = corpus.next(1, 3);
     CHECK(batch.inputs == std::vector<std::int64_t>{1, 50, 60});
     CHECK(batch.targets == std::vector<std::int64_t>{kNotScored, 60, 2});
-  }
-
-  TEST_CASE("an echo repeats its tokens and scores them from their first return") {
-    Batch batch{0, 200, {}, {}, {}};
-    Random random(4);
-    append_echo(batch, 2048, random);
-    REQUIRE(batch.rows == 1);
-    REQUIRE(batch.inputs.size() == 200);
-    CHECK(batch.inputs[0] == kBosId);
-    const auto scored = std::find_if(batch.targets.begin(), batch.targets.end(),
-                                     [](std::int64_t id) { return id != kNotScored; });
-    const auto period = static_cast<std::size_t>(scored - batch.targets.begin());
-    for (std::size_t i = period; i + 1 < 200; ++i) {
-      CHECK(batch.targets[i] == batch.inputs[i + 1]);
-      CHECK(batch.targets[i] == batch.inputs[i + 1 - period]);
-    }
   }
 
   TEST_CASE("a corpus resumes where it stood") {
