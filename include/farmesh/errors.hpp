@@ -1,8 +1,8 @@
 // Every way FarMesh can fail, as one append-only enumeration.
 //
 // Numbers are part of the wire protocol and of the SDKs: never reuse or renumber.
-// Ranges: 1 transport, 100 protocol, 200 capacity, 300 model and text, 400 ledger, 500 use.
-// docs/errors.md lists the same rows; a test compares the two.
+// Ranges: 1 transport, 100 protocol, 200 capacity, 300 model and text, 400 ledger, 500 use, 600
+// chain. docs/errors.md lists the same rows; a test compares the two.
 #pragma once
 
 #include <cstdint>
@@ -69,6 +69,23 @@ enum class Errc : std::uint16_t {
   cancelled = 501,         // the caller cancelled
   config_invalid = 502,    // a setting, flag or file cannot be used
   unsupported = 503,       // asked of a build or platform that lacks it
+
+  // Chain: wallets, signatures and the EVM chain that pays.
+  chain_unavailable = 600,         // no endpoint of the chain answered in time
+  chain_mismatch = 601,            // an endpoint serves another chain than the one asked for
+  chain_answer_malformed = 602,    // an answer breaks JSON-RPC, its types or its bounds
+  chain_refused = 603,             // the endpoint refused the request; the detail has its number
+  call_reverted = 604,             // the contract reverts this call
+  nonce_taken = 605,               // a transaction with this nonce is mined already
+  fee_too_low = 606,               // the offered fee neither enters nor replaces in the pool
+  funds_insufficient = 607,        // the sender cannot pay value and gas
+  transaction_known = 608,         // the pool holds exactly this transaction already
+  evm_encoding_invalid = 609,      // not the RLP, ABI, number or hexadecimal text it should be
+  wallet_invalid = 610,            // not an address, or one with a wrong checksum
+  wallet_signature_invalid = 611,  // malformed, or made by another wallet
+  wallet_statement_invalid = 612,  // malformed, or of another node, chain, domain or time
+  keystore_invalid = 613,          // damaged, of an unknown kind, or too costly to open
+  password_wrong = 614,            // the password does not open the keystore
 };
 
 /// The stable lower-case name, such as "no_route"; "unknown" for a number not listed above.

@@ -49,6 +49,21 @@ std::string_view name(Errc code) noexcept {
     case Errc::cancelled: return "cancelled";
     case Errc::config_invalid: return "config_invalid";
     case Errc::unsupported: return "unsupported";
+    case Errc::chain_unavailable: return "chain_unavailable";
+    case Errc::chain_mismatch: return "chain_mismatch";
+    case Errc::chain_answer_malformed: return "chain_answer_malformed";
+    case Errc::chain_refused: return "chain_refused";
+    case Errc::call_reverted: return "call_reverted";
+    case Errc::nonce_taken: return "nonce_taken";
+    case Errc::fee_too_low: return "fee_too_low";
+    case Errc::funds_insufficient: return "funds_insufficient";
+    case Errc::transaction_known: return "transaction_known";
+    case Errc::evm_encoding_invalid: return "evm_encoding_invalid";
+    case Errc::wallet_invalid: return "wallet_invalid";
+    case Errc::wallet_signature_invalid: return "wallet_signature_invalid";
+    case Errc::wallet_statement_invalid: return "wallet_statement_invalid";
+    case Errc::keystore_invalid: return "keystore_invalid";
+    case Errc::password_wrong: return "password_wrong";
   }
   return "unknown";
 }
@@ -101,7 +116,22 @@ bool should_reroute(Errc code) noexcept {
     case Errc::invalid_argument:
     case Errc::cancelled:
     case Errc::config_invalid:
-    case Errc::unsupported: return false;
+    case Errc::unsupported:
+    case Errc::chain_unavailable:
+    case Errc::chain_mismatch:
+    case Errc::chain_answer_malformed:
+    case Errc::chain_refused:
+    case Errc::call_reverted:
+    case Errc::nonce_taken:
+    case Errc::fee_too_low:
+    case Errc::funds_insufficient:
+    case Errc::transaction_known:
+    case Errc::evm_encoding_invalid:
+    case Errc::wallet_invalid:
+    case Errc::wallet_signature_invalid:
+    case Errc::wallet_statement_invalid:
+    case Errc::keystore_invalid:
+    case Errc::password_wrong: return false;
   }
   return false;
 }
