@@ -64,6 +64,16 @@ enum class Errc : std::uint16_t {
   session_unknown = 311,   // no such session on this peer (closed, or evicted when idle)
   head_unavailable = 312,  // no local head and no peer offers one
 
+  // Ledger: sessions, money and accounts in the database.
+  ledger_unavailable = 400,   // the database cannot be reached, or stays locked
+  ledger_conflict = 401,      // the same id came before with other content
+  ledger_damaged = 402,       // a row holds what cannot be, or contradicts another
+  ledger_newer = 403,         // the database was migrated by a newer version
+  not_found = 404,            // no such session, node, key or batch
+  receipt_invalid = 405,      // a receipt or grant that is unsigned, expired or beside the point
+  insufficient_credit = 406,  // the account cannot cover what would be reserved
+  amount_invalid = 407,       // not an exact amount of $FAR, or beyond the largest one
+
   // Use: the caller asked for something impossible.
   invalid_argument = 500,  // a value outside its documented range
   cancelled = 501,         // the caller cancelled

@@ -45,6 +45,14 @@ std::string_view name(Errc code) noexcept {
     case Errc::engine_unavailable: return "engine_unavailable";
     case Errc::session_unknown: return "session_unknown";
     case Errc::head_unavailable: return "head_unavailable";
+    case Errc::ledger_unavailable: return "ledger_unavailable";
+    case Errc::ledger_conflict: return "ledger_conflict";
+    case Errc::ledger_damaged: return "ledger_damaged";
+    case Errc::ledger_newer: return "ledger_newer";
+    case Errc::not_found: return "not_found";
+    case Errc::receipt_invalid: return "receipt_invalid";
+    case Errc::insufficient_credit: return "insufficient_credit";
+    case Errc::amount_invalid: return "amount_invalid";
     case Errc::invalid_argument: return "invalid_argument";
     case Errc::cancelled: return "cancelled";
     case Errc::config_invalid: return "config_invalid";
@@ -113,6 +121,14 @@ bool should_reroute(Errc code) noexcept {
     case Errc::no_route:
     case Errc::engine_unavailable:
     case Errc::head_unavailable:
+    case Errc::ledger_unavailable:
+    case Errc::ledger_conflict:
+    case Errc::ledger_damaged:
+    case Errc::ledger_newer:
+    case Errc::not_found:
+    case Errc::receipt_invalid:
+    case Errc::insufficient_credit:
+    case Errc::amount_invalid:
     case Errc::invalid_argument:
     case Errc::cancelled:
     case Errc::config_invalid:
