@@ -15,6 +15,7 @@
 #include <farmesh/sampling.hpp>
 
 #include "base/bytes.hpp"
+#include "base/node_id.hpp"
 #include "base/types.hpp"
 #include "wire/frame.hpp"
 
@@ -34,7 +35,7 @@ inline constexpr std::size_t kMaxLogitBias = 1'024;
 inline constexpr std::size_t kMaxStopTokens = 1'024;
 inline constexpr std::size_t kMaxTopTokens = 20;  // alternatives told with one token
 
-using NodeId = std::array<std::uint8_t, 32>;
+using farmesh::NodeId;
 
 /// What a peer serves. Empty span and no head: a client.
 struct Service {
