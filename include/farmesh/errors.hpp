@@ -23,6 +23,7 @@ enum class Errc : std::uint16_t {
   next_hop_lost = 5,       // a peer could not push to the peer after it
   closed = 6,              // this side closed the link or session
   io_error = 7,            // the operating system refused a socket or file operation
+  tls_failed = 8,          // the TLS handshake failed, or the certificate is not to be trusted
 
   // Protocol: the remote speaks wrongly; its connection is closed.
   bad_magic = 100,            // the bytes are not a FarMesh frame
@@ -39,6 +40,7 @@ enum class Errc : std::uint16_t {
   numerics_mismatch = 111,  // the peer computes in another numerics class
   stale_epoch = 112,        // the step belongs to a route that was replaced
   position_gap = 113,       // the step does not continue the session's cache
+  bad_http = 114,           // the answer is not the HTTP it should be, or redirects without end
 
   // Capacity: the same request may succeed later or elsewhere.
   busy = 200,               // the queue is full

@@ -12,6 +12,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::next_hop_lost: return "next_hop_lost";
     case Errc::closed: return "closed";
     case Errc::io_error: return "io_error";
+    case Errc::tls_failed: return "tls_failed";
     case Errc::bad_magic: return "bad_magic";
     case Errc::version_unsupported: return "version_unsupported";
     case Errc::frame_too_large: return "frame_too_large";
@@ -26,6 +27,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::numerics_mismatch: return "numerics_mismatch";
     case Errc::stale_epoch: return "stale_epoch";
     case Errc::position_gap: return "position_gap";
+    case Errc::bad_http: return "bad_http";
     case Errc::busy: return "busy";
     case Errc::no_cache_space: return "no_cache_space";
     case Errc::quota: return "quota";
@@ -85,6 +87,7 @@ bool should_reroute(Errc code) noexcept {
     case Errc::address_invalid:
     case Errc::next_hop_lost:
     case Errc::io_error:
+    case Errc::tls_failed:
     case Errc::bad_magic:
     case Errc::version_unsupported:
     case Errc::frame_too_large:
@@ -98,6 +101,7 @@ bool should_reroute(Errc code) noexcept {
     case Errc::weights_mismatch:
     case Errc::numerics_mismatch:
     case Errc::position_gap:
+    case Errc::bad_http:
     case Errc::busy:
     case Errc::no_cache_space:
     case Errc::quota:
