@@ -24,6 +24,7 @@ enum class Errc : std::uint16_t {
   closed = 6,              // this side closed the link or session
   io_error = 7,            // the operating system refused a socket or file operation
   tls_failed = 8,          // the TLS handshake failed, or the certificate is not to be trusted
+  identity_mismatch = 9,   // the node at the address has another key than the one expected
 
   // Protocol: the remote speaks wrongly; its connection is closed.
   bad_magic = 100,            // the bytes are not a FarMesh frame
@@ -41,6 +42,7 @@ enum class Errc : std::uint16_t {
   stale_epoch = 112,        // the step belongs to a route that was replaced
   position_gap = 113,       // the step does not continue the session's cache
   bad_http = 114,           // the answer is not the HTTP it should be, or redirects without end
+  join_refused = 115,       // a private mesh: no join token, or one that is not valid there
 
   // Capacity: the same request may succeed later or elsewhere.
   busy = 200,               // the queue is full

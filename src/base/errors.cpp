@@ -13,6 +13,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::closed: return "closed";
     case Errc::io_error: return "io_error";
     case Errc::tls_failed: return "tls_failed";
+    case Errc::identity_mismatch: return "identity_mismatch";
     case Errc::bad_magic: return "bad_magic";
     case Errc::version_unsupported: return "version_unsupported";
     case Errc::frame_too_large: return "frame_too_large";
@@ -28,6 +29,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::stale_epoch: return "stale_epoch";
     case Errc::position_gap: return "position_gap";
     case Errc::bad_http: return "bad_http";
+    case Errc::join_refused: return "join_refused";
     case Errc::busy: return "busy";
     case Errc::no_cache_space: return "no_cache_space";
     case Errc::quota: return "quota";
@@ -88,6 +90,7 @@ bool should_reroute(Errc code) noexcept {
     case Errc::next_hop_lost:
     case Errc::io_error:
     case Errc::tls_failed:
+    case Errc::identity_mismatch:
     case Errc::bad_magic:
     case Errc::version_unsupported:
     case Errc::frame_too_large:
@@ -115,6 +118,7 @@ bool should_reroute(Errc code) noexcept {
     case Errc::ok:
     case Errc::closed:
     case Errc::stale_epoch:
+    case Errc::join_refused:
     case Errc::model_not_found:
     case Errc::model_malformed:
     case Errc::model_unsupported:
