@@ -1,0 +1,3 @@
+add_executable(bench_route route_bench.cpp)
+target_link_libraries(bench_route PRIVATE farmesh_route)
+set_target_properties(bench_route PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${FARMESH_PRODUCT_DIR})
