@@ -86,6 +86,8 @@ class FARMESH_API DistributedModel {
   Result<std::vector<TokenId>> encode(std::string_view text, bool add_special = true) const;
   /// Special tokens are left out; bytes that are no UTF-8 become U+FFFD.
   std::string decode(const std::vector<TokenId>& ids) const;
+  /// A token's own bytes, which need not be whole characters; empty for special tokens.
+  std::string token_bytes(TokenId id) const;
 
   ModelSummary info() const;
 

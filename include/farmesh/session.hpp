@@ -78,14 +78,21 @@ struct HopUsage {
   double ms = 0;  // mean over the tokens it served, queue and compute; without the network
 };
 
+/// Consecutive tokens that took one route.
+struct RouteUsage {
+  std::uint32_t tokens = 0;
+  std::vector<HopUsage> hops;  // `ms` is 0 here
+};
+
 struct Usage {
   std::uint32_t prompt_tokens = 0;  // given in this turn
   std::uint32_t tokens = 0;         // generated
   double ttft_ms = 0;               // from the call to the first token; 0 before it
   double tokens_per_second = 0;     // of the tokens after the first; 0 below two
   FinishReason finish = FinishReason::none;
-  std::vector<HopUsage> hops;    // in route order, covering every layer once
-  std::uint32_t recoveries = 0;  // times that a lost peer was replaced in this turn
+  std::vector<HopUsage> hops;      // in route order, covering every layer once
+  std::uint32_t recoveries = 0;    // times that a lost peer was replaced in this turn
+  std::vector<RouteUsage> routes;  // who made which tokens first; they sum up to `tokens`
 };
 
 /// The tokens of one turn, as they are made.

@@ -22,6 +22,8 @@ void TurnMeter::record(const wire::TokenMessage& message, TimePoint now) {
   if (usage_.tokens == 0) first_ = now;
   last_ = now;
   ++usage_.tokens;
+  if (usage_.routes.empty()) usage_.routes.emplace_back();
+  ++usage_.routes.back().tokens;
 
   // The first token's times are those of the prompt's last chunk: no measure for a token.
   if (usage_.tokens == 2) {
@@ -41,7 +43,16 @@ void TurnMeter::take_route(const std::vector<wire::Hop>& route) {
     });
     hops.push_back(same == hops_.end() ? Hop{hop} : *same);
   }
+  const bool same_route =
+      hops.size() == hops_.size() &&
+      std::equal(hops.begin(), hops.end(), hops_.begin(), [](const Hop& a, const Hop& b) {
+        return a.hop.address == b.hop.address && a.hop.span == b.hop.span;
+      });
   hops_ = std::move(hops);
+  if (same_route && !usage_.routes.empty()) return;
+  RouteUsage route_usage;
+  for (const Hop& hop : hops_) route_usage.hops.push_back({hop.hop.address, hop.hop.span, 0});
+  usage_.routes.push_back(std::move(route_usage));
 }
 
 void TurnMeter::finish(FinishReason reason, std::uint32_t recoveries) {

@@ -49,6 +49,10 @@ std::string DistributedModel::decode(const std::vector<TokenId>& ids) const {
   return text::decode(impl_->model->shared().tokenizer, ids);
 }
 
+std::string DistributedModel::token_bytes(TokenId id) const {
+  return std::string(impl_->model->shared().tokenizer->token_bytes(id));
+}
+
 ModelSummary DistributedModel::info() const {
   if (impl_->guard.forked()) return {};
   return impl_->model->summary();

@@ -65,6 +65,22 @@ TEST_SUITE("client/turn_meter") {
     CHECK(usage.hops[1].ms == doctest::Approx(9));
   }
 
+  TEST_CASE("each token counts for the route that made it; a route told again is the same one") {
+    TurnMeter meter({}, 1);
+    meter.record(message({{"a", {0, 2}}, {"b", {2, 4}}}, {}), {});
+    meter.record(message({}, {}), {});
+    meter.record(message({{"a", {0, 2}}, {"b", {2, 4}}}, {}), {});
+    meter.record(message({{"a", {0, 2}}, {"c", {2, 4}}}, {}), {});
+
+    const std::vector<RouteUsage> routes = meter.usage().routes;
+    REQUIRE(routes.size() == 2);
+    CHECK(routes[0].tokens == 3);
+    CHECK(routes[0].hops[1].peer == "b");
+    CHECK(routes[1].tokens == 1);
+    CHECK(routes[1].hops[1].peer == "c");
+    CHECK(routes[1].hops[1].span == Span{2, 4});
+  }
+
   TEST_CASE("times without a known route are ignored") {
     TurnMeter meter({}, 1);
     meter.record(message({}, {{0, 1'000, 1}}), {});
