@@ -1,0 +1,219 @@
+#include "discovery/dht_engine.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+// Boost 1.74's Asio forgets <utility> under C++20; it is above.
+#include <libtorrent/alert_types.hpp>
+#include <libtorrent/bencode.hpp>
+#include <libtorrent/disabled_disk_io.hpp>
+#include <libtorrent/session.hpp>
+#include <libtorrent/session_params.hpp>
+#include <libtorrent/session_stats.hpp>
+#include <libtorrent/settings_pack.hpp>
+
+#include "base/log.hpp"
+
+namespace farmesh::discovery {
+namespace {
+
+constexpr int kListenAttempts = 200;  // of 10 ms
+constexpr int kItemLifetimeSeconds = 2 * 3600;
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string all;
+  for (const std::string& part : parts) all += (all.empty() ? "" : ",") + part;
+  return all;
+}
+
+lt::settings_pack settings_of(const DhtEngineOptions& options) {
+  using pack = lt::settings_pack;
+  pack settings;
+  settings.set_str(pack::listen_interfaces, joined(options.listen));
+  settings.set_str(pack::dht_bootstrap_nodes, joined(options.bootstrap));
+  settings.set_str(pack::user_agent, "");
+  settings.set_int(pack::alert_mask, lt::alert_category::dht | lt::alert_category::dht_operation |
+                                         lt::alert_category::status | lt::alert_category::error |
+                                         lt::alert_category::stats);
+  settings.set_int(pack::alert_queue_size, 10'000);
+  settings.set_bool(pack::enable_dht, true);
+  // No torrents here: nothing listens but the DHT.
+  settings.set_bool(pack::enable_incoming_tcp, false);
+  settings.set_bool(pack::enable_outgoing_tcp, false);
+  settings.set_bool(pack::enable_incoming_utp, false);
+  settings.set_bool(pack::enable_outgoing_utp, false);
+  settings.set_bool(pack::enable_lsd, false);
+  settings.set_bool(pack::enable_upnp, false);
+  settings.set_bool(pack::enable_natpmp, false);
+  settings.set_bool(pack::listen_system_port_fallback, false);
+  settings.set_int(pack::max_retry_port_bind, 0);
+  settings.set_int(pack::dht_upload_rate_limit, options.loopback ? 10'000'000 : 200'000);
+  settings.set_int(pack::dht_item_lifetime, kItemLifetimeSeconds);
+  settings.set_int(pack::dht_max_dht_items, 20'000);
+  settings.set_int(pack::dht_max_torrents, 20'000);
+  if (options.loopback) {  // rules that keep one address from being many nodes
+    settings.set_bool(pack::dht_restrict_routing_ips, false);
+    settings.set_bool(pack::dht_restrict_search_ips, false);
+    settings.set_bool(pack::dht_ignore_dark_internet, false);
+    settings.set_bool(pack::dht_enforce_node_id, false);
+    settings.set_bool(pack::dht_prefer_verified_node_ids, false);
+    settings.set_int(pack::dht_block_ratelimit, 100'000);
+  }
+  return settings;
+}
+
+std::string address_of(const lt::tcp::endpoint& endpoint) {
+  const std::string host = endpoint.address().to_string();
+  const std::string port = std::to_string(endpoint.port());
+  return endpoint.address().is_v6() ? "[" + host + "]:" + port : host + ":" + port;
+}
+
+template <std::size_t N>
+std::array<char, N> chars(const std::array<std::uint8_t, N>& bytes) {
+  std::array<char, N> out;
+  std::memcpy(out.data(), bytes.data(), N);
+  return out;
+}
+
+template <std::size_t N>
+std::array<std::uint8_t, N> octets(const std::array<char, N>& bytes) {
+  std::array<std::uint8_t, N> out;
+  std::memcpy(out.data(), bytes.data(), N);
+  return out;
+}
+
+PeersFound peers_of(const lt::dht_get_peers_reply_alert& alert) {
+  PeersFound found;
+  std::memcpy(found.key.data(), alert.info_hash.data(), found.key.size());
+  for (const lt::tcp::endpoint& endpoint : alert.peers()) {
+    found.addresses.push_back(address_of(endpoint));
+  }
+  return found;
+}
+
+ItemFound item_of(const lt::dht_mutable_item_alert& alert) {
+  ItemFound found;
+  found.item.key = octets(alert.key);
+  found.final = alert.authoritative;
+  if (alert.item.type() != lt::entry::string_t) return found;
+  found.item.sequence = alert.seq;
+  found.item.signature = octets(alert.signature);
+  found.item.value = alert.item.string();
+  return found;
+}
+
+struct Metrics {
+  int bytes_in = lt::find_metric_idx("dht.dht_bytes_in");
+  int bytes_out = lt::find_metric_idx("dht.dht_bytes_out");
+  int packets_in = lt::find_metric_idx("dht.dht_messages_in");
+  int packets_out = lt::find_metric_idx("dht.dht_messages_out");
+  int dropped = lt::find_metric_idx("dht.dht_messages_out_dropped");
+  int nodes = lt::find_metric_idx("dht.dht_nodes");
+};
+
+DhtTraffic traffic_of(const lt::session_stats_alert& alert) {
+  static const Metrics metrics;
+  const auto counters = alert.counters();
+  const auto at = [&](int index) {
+    return index < 0 ? 0 : static_cast<std::uint64_t>(counters[index]);
+  };
+  return {at(metrics.bytes_in),    at(metrics.bytes_out), at(metrics.packets_in),
+          at(metrics.packets_out), at(metrics.dropped),   at(metrics.nodes)};
+}
+
+}  // namespace
+
+struct DhtEngine::Impl {
+  explicit Impl(lt::session_params params) : session(std::move(params)) {}
+
+  lt::session session;
+  std::uint16_t port = 0;
+  std::mutex mutex;  // of what follows: take() and traffic() may be called from several threads
+  DhtTraffic traffic;
+};
+
+DhtEngine::DhtEngine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DhtEngine::~DhtEngine() {
+  impl_->session.set_alert_notify([] {});
+}
+
+Result<std::unique_ptr<DhtEngine>> DhtEngine::start(const DhtEngineOptions& options,
+                                                    std::function<void()> wake) {
+  lt::session_params params(settings_of(options), {});
+  params.disk_io_constructor = lt::disabled_disk_io_constructor;
+  auto impl = std::make_unique<Impl>(std::move(params));
+  std::string failure = "nothing was listened on in time";
+  for (int attempt = 0; attempt < kListenAttempts && impl->port == 0; ++attempt) {
+    impl->session.wait_for_alert(std::chrono::milliseconds(10));
+    std::vector<lt::alert*> alerts;
+    impl->session.pop_alerts(&alerts);
+    for (const lt::alert* alert : alerts) {
+      if (const auto* up = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
+        if (impl->port == 0 && up->socket_type == lt::socket_type_t::utp) {
+          impl->port = static_cast<std::uint16_t>(up->port);
+        }
+      } else if (const auto* down = lt::alert_cast<lt::listen_failed_alert>(alert)) {
+        failure = down->message();
+      }
+    }
+  }
+  if (impl->port == 0) return {Errc::io_error, "the DHT cannot listen: " + failure};
+  impl->session.set_alert_notify(std::move(wake));
+  return std::unique_ptr<DhtEngine>(new DhtEngine(std::move(impl)));
+}
+
+std::uint16_t DhtEngine::port() const noexcept { return impl_->port; }
+
+void DhtEngine::add_node(const std::string& host, std::uint16_t port) {
+  impl_->session.add_dht_node({host, port});
+}
+
+void DhtEngine::announce(const RendezvousKey& key, std::uint16_t port) {
+  impl_->session.dht_announce(lt::sha1_hash(reinterpret_cast<const char*>(key.data())), port);
+}
+
+void DhtEngine::find(const RendezvousKey& key) {
+  impl_->session.dht_get_peers(lt::sha1_hash(reinterpret_cast<const char*>(key.data())));
+}
+
+void DhtEngine::put(const DhtItem& item) {
+  impl_->session.dht_put_item(chars(item.key),
+                              [item](lt::entry& value, std::array<char, 64>& signature,
+                                     std::int64_t& sequence, const std::string&) {
+                                value = item.value;
+                                signature = chars(item.signature);
+                                sequence = item.sequence;
+                              });
+}
+
+void DhtEngine::get(const identity::PublicKey& key) { impl_->session.dht_get_item(chars(key)); }
+
+std::vector<DhtAnswer> DhtEngine::take() {
+  const std::lock_guard lock(impl_->mutex);
+  std::vector<lt::alert*> alerts;
+  impl_->session.pop_alerts(&alerts);
+  std::vector<DhtAnswer> answers;
+  for (const lt::alert* alert : alerts) {
+    if (const auto* peers = lt::alert_cast<lt::dht_get_peers_reply_alert>(alert)) {
+      answers.emplace_back(peers_of(*peers));
+    } else if (const auto* item = lt::alert_cast<lt::dht_mutable_item_alert>(alert)) {
+      answers.emplace_back(item_of(*item));
+    } else if (const auto* put = lt::alert_cast<lt::dht_put_alert>(alert)) {
+      answers.emplace_back(ItemStored{octets(put->public_key), put->seq, put->num_success});
+    } else if (const auto* stats = lt::alert_cast<lt::session_stats_alert>(alert)) {
+      impl_->traffic = traffic_of(*stats);
+    }
+  }
+  return answers;
+}
+
+DhtTraffic DhtEngine::traffic() {
+  impl_->session.post_session_stats();
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->traffic;
+}
+
+}  // namespace farmesh::discovery

@@ -1,0 +1,2 @@
+add_executable(bench_dht dht_bench.cpp)
+target_link_libraries(bench_dht PRIVATE farmesh_discovery)
