@@ -1,0 +1,5 @@
+farmesh_fuzz(rlp SOURCES rlp_fuzz.cpp LINKS farmesh_evm)
+farmesh_fuzz(abi SOURCES abi_fuzz.cpp LINKS farmesh_evm)
+farmesh_fuzz(keystore SOURCES keystore_fuzz.cpp LINKS farmesh_evm)
+farmesh_fuzz(wallet_statement SOURCES wallet_statement_fuzz.cpp LINKS farmesh_evm)
+farmesh_fuzz(evm_text SOURCES evm_text_fuzz.cpp LINKS farmesh_evm)
