@@ -50,11 +50,11 @@ lt::settings_pack settings_of(const DhtEngineOptions& options) {
   settings.set_bool(pack::enable_natpmp, false);
   settings.set_bool(pack::listen_system_port_fallback, false);
   settings.set_int(pack::max_retry_port_bind, 0);
-  settings.set_int(pack::dht_upload_rate_limit, options.loopback ? 10'000'000 : 200'000);
+  settings.set_int(pack::dht_upload_rate_limit, options.local ? 10'000'000 : 200'000);
   settings.set_int(pack::dht_item_lifetime, kItemLifetimeSeconds);
   settings.set_int(pack::dht_max_dht_items, 20'000);
   settings.set_int(pack::dht_max_torrents, 20'000);
-  if (options.loopback) {  // rules that keep one address from being many nodes
+  if (options.local) {  // rules that keep one address from being many nodes
     settings.set_bool(pack::dht_restrict_routing_ips, false);
     settings.set_bool(pack::dht_restrict_search_ips, false);
     settings.set_bool(pack::dht_ignore_dark_internet, false);
@@ -140,8 +140,7 @@ DhtEngine::~DhtEngine() {
   impl_->session.set_alert_notify([] {});
 }
 
-Result<std::unique_ptr<DhtEngine>> DhtEngine::start(const DhtEngineOptions& options,
-                                                    std::function<void()> wake) {
+Result<std::unique_ptr<DhtEngine>> DhtEngine::start(const DhtEngineOptions& options) {
   lt::session_params params(settings_of(options), {});
   params.disk_io_constructor = lt::disabled_disk_io_constructor;
   auto impl = std::make_unique<Impl>(std::move(params));
@@ -161,7 +160,6 @@ Result<std::unique_ptr<DhtEngine>> DhtEngine::start(const DhtEngineOptions& opti
     }
   }
   if (impl->port == 0) return {Errc::io_error, "the DHT cannot listen: " + failure};
-  impl->session.set_alert_notify(std::move(wake));
   return std::unique_ptr<DhtEngine>(new DhtEngine(std::move(impl)));
 }
 
@@ -191,6 +189,10 @@ void DhtEngine::put(const DhtItem& item) {
 
 void DhtEngine::get(const identity::PublicKey& key) { impl_->session.dht_get_item(chars(key)); }
 
+void DhtEngine::set_wake(std::function<void()> wake) {
+  impl_->session.set_alert_notify(std::move(wake));
+}
+
 std::vector<DhtAnswer> DhtEngine::take() {
   const std::lock_guard lock(impl_->mutex);
   std::vector<lt::alert*> alerts;
@@ -202,7 +204,8 @@ std::vector<DhtAnswer> DhtEngine::take() {
     } else if (const auto* item = lt::alert_cast<lt::dht_mutable_item_alert>(alert)) {
       answers.emplace_back(item_of(*item));
     } else if (const auto* put = lt::alert_cast<lt::dht_put_alert>(alert)) {
-      answers.emplace_back(ItemStored{octets(put->public_key), put->seq, put->num_success});
+      answers.emplace_back(ItemStored{
+          {octets(put->public_key), put->seq, octets(put->signature), {}}, put->num_success});
     } else if (const auto* stats = lt::alert_cast<lt::session_stats_alert>(alert)) {
       impl_->traffic = traffic_of(*stats);
     }

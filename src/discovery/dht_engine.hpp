@@ -22,7 +22,7 @@ namespace farmesh::discovery {
 struct DhtEngineOptions {
   std::vector<std::string> listen;     // "HOST:PORT" with a numeric host; port 0: a free one
   std::vector<std::string> bootstrap;  // "HOST:PORT" of nodes to begin with; names are resolved
-  bool loopback = false;               // many nodes may share one address
+  bool local = false;                  // nodes of one machine or network, which share addresses
 };
 
 /// Some of those who announced themselves under `key`; more may follow.
@@ -38,8 +38,7 @@ struct ItemFound {
 };
 /// A put has ended on so many nodes.
 struct ItemStored {
-  identity::PublicKey key{};
-  std::int64_t sequence = 0;
+  DhtItem item;  // without its value
   int copies = 0;
 };
 using DhtAnswer = std::variant<PeersFound, ItemFound, ItemStored>;
@@ -55,10 +54,8 @@ struct DhtTraffic {
 
 class DhtEngine {
  public:
-  /// `wake` is called on libtorrent's thread when there is something to take(). Fails with
-  /// io_error when no address could be listened on.
-  static Result<std::unique_ptr<DhtEngine>> start(const DhtEngineOptions& options,
-                                                  std::function<void()> wake);
+  /// Fails with io_error when no address could be listened on.
+  static Result<std::unique_ptr<DhtEngine>> start(const DhtEngineOptions& options);
   ~DhtEngine();  // waits for libtorrent's thread
 
   std::uint16_t port() const noexcept;  // the first that is listened on
@@ -69,6 +66,8 @@ class DhtEngine {
   void put(const DhtItem& item);
   void get(const identity::PublicKey& key);
 
+  /// Called on libtorrent's thread when there is something to take(); at once, perhaps.
+  void set_wake(std::function<void()> wake);
   std::vector<DhtAnswer> take();
 
   /// Asks libtorrent for its counters, and gives those that came last.

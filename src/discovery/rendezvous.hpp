@@ -9,7 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,5 +39,26 @@ struct DhtItem {
 /// Signs `value` as the item of `key`. It must fit: bencoded, at most kMaxItemBytes.
 DhtItem make_item(const identity::NodeKey& key, std::int64_t sequence, std::string value);
 bool verify_item(const DhtItem& item);
+
+/// Questions return at once; answers come to the listener, on the network thread, any number of
+/// them and perhaps none.
+class Rendezvous {
+ public:
+  struct Listener {
+    /// Some of those who announced themselves, "HOST:PORT".
+    std::function<void(const RendezvousKey&, const std::vector<std::string>&)> on_peers;
+    /// The newest item so far of a key that was asked for. Its signature was not checked.
+    std::function<void(const DhtItem&)> on_item;
+    /// A put has ended, with the item on so many nodes.
+    std::function<void(const DhtItem&, int copies)> on_stored;
+  };
+
+  virtual ~Rendezvous() = default;
+  virtual void listen(Listener listener) = 0;  // one at a time; an empty one listens no more
+  virtual void announce(const RendezvousKey& key, std::uint16_t port) = 0;  // TCP, of this host
+  virtual void find(const RendezvousKey& key) = 0;
+  virtual void put(const DhtItem& item) = 0;
+  virtual void get(const identity::PublicKey& key) = 0;
+};
 
 }  // namespace farmesh::discovery

@@ -184,16 +184,17 @@ class Swarm {
   std::unique_ptr<DhtEngine> start_engine() {
     DhtEngineOptions options;
     options.listen = {"127.0.0.1:0"};
-    options.loopback = true;
+    options.local = true;
     for (int i = 0; i < 3 && !entrances_.empty(); ++i) {
       options.bootstrap.push_back("127.0.0.1:" +
                                   std::to_string(entrances_[random_() % entrances_.size()]));
     }
-    auto engine = DhtEngine::start(options, [this] { bell_.ring(); });
+    auto engine = DhtEngine::start(options);
     if (!engine) {
       std::fprintf(stderr, "dht bench: %s\n", engine.error().to_string().c_str());
       std::exit(1);
     }
+    (*engine)->set_wake([this] { bell_.ring(); });
     if (entrances_.size() < 3) entrances_.push_back((*engine)->port());
     return *std::move(engine);
   }
