@@ -147,8 +147,8 @@ CREATE TABLE IF NOT EXISTS far_payment_batches (
 CREATE INDEX IF NOT EXISTS far_payment_batches_open ON far_payment_batches (created_at)
     WHERE status <> 'confirmed';
 
--- Written once, when the session is finalised. Afterwards only batch_id, payment_tx_hash and
--- paid_at change, each once, from null.
+-- Written once, when the session is finalised. Afterwards only batch_id, payment_tx_hash, paid_at
+-- and a wallet that was not known change, each once, from null.
 CREATE TABLE IF NOT EXISTS far_session_contributions (
     id bigserial PRIMARY KEY,
     session_id uuid NOT NULL REFERENCES far_mesh_sessions (id) ON DELETE RESTRICT,
@@ -162,7 +162,8 @@ CREATE TABLE IF NOT EXISTS far_session_contributions (
 );
 ALTER TABLE far_session_contributions
     ADD COLUMN IF NOT EXISTS batch_id uuid REFERENCES far_payment_batches (id) ON DELETE RESTRICT,
-    -- To whom the work is owed: the node's wallet at that time. Null in rows of earlier editions.
+    -- To whom the work is owed: the node's wallet at that time; if it had none, and in rows of
+    -- earlier editions, null until the node has one.
     ADD COLUMN IF NOT EXISTS wallet_address varchar(42),
     ADD COLUMN IF NOT EXISTS prompt_tokens_contributed integer NOT NULL DEFAULT 0;
 CREATE UNIQUE INDEX IF NOT EXISTS far_session_contributions_once
@@ -271,10 +272,12 @@ BEGIN
         RETURN OLD;
     END IF;
     IF (NEW.id, NEW.session_id, NEW.node_id, NEW.tokens_contributed, NEW.layers_processed,
-            NEW.payment_far, NEW.created_at, NEW.wallet_address, NEW.prompt_tokens_contributed)
+            NEW.payment_far, NEW.created_at, NEW.prompt_tokens_contributed)
         IS DISTINCT FROM
             (OLD.id, OLD.session_id, OLD.node_id, OLD.tokens_contributed, OLD.layers_processed,
-            OLD.payment_far, OLD.created_at, OLD.wallet_address, OLD.prompt_tokens_contributed)
+            OLD.payment_far, OLD.created_at, OLD.prompt_tokens_contributed)
+        OR (OLD.wallet_address IS NOT NULL
+            AND NEW.wallet_address IS DISTINCT FROM OLD.wallet_address)
         OR (OLD.batch_id IS NOT NULL AND NEW.batch_id IS DISTINCT FROM OLD.batch_id)
         OR (OLD.paid_at IS NOT NULL AND NEW.paid_at IS DISTINCT FROM OLD.paid_at)
         OR (OLD.payment_tx_hash IS NOT NULL

@@ -146,7 +146,7 @@ WHEN NEW.id <> OLD.id OR NEW.session_id <> OLD.session_id OR NEW.node_id <> OLD.
     OR NEW.tokens_contributed <> OLD.tokens_contributed
     OR NEW.layers_processed <> OLD.layers_processed
     OR NEW.payment_far_units <> OLD.payment_far_units OR NEW.created_at <> OLD.created_at
-    OR NEW.wallet_address IS NOT OLD.wallet_address
+    OR (OLD.wallet_address IS NOT NULL AND NEW.wallet_address IS NOT OLD.wallet_address)
     OR NEW.prompt_tokens_contributed <> OLD.prompt_tokens_contributed
     OR (OLD.batch_id IS NOT NULL AND NEW.batch_id IS NOT OLD.batch_id)
     OR (OLD.paid_at IS NOT NULL AND NEW.paid_at IS NOT OLD.paid_at)

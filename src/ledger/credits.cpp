@@ -1,0 +1,198 @@
+#include "ledger/credits.hpp"
+
+#include <algorithm>
+
+#include "ledger/checks.hpp"
+
+namespace farmesh::ledger {
+namespace {
+
+constexpr std::size_t kMaxAccount = 42;
+constexpr std::size_t kMaxReference = 255;
+
+Result<void> check(const std::string& account, Far amount, const std::string& reference) {
+  Result<void> good = check_text(account, kMaxAccount, "account");
+  if (good) good = check_text(reference, kMaxReference, "reference");
+  if (good && amount.is_negative()) good = Error{Errc::amount_invalid, "a negative amount"};
+  return good;
+}
+
+/// The account, locked until the transaction ends; made when it is new.
+Result<CreditAccount> locked_account(Database& db, const std::string& account, LedgerTime now) {
+  const auto made = db.execute(
+      "INSERT INTO far_credit_accounts (account, updated_at) VALUES (?1, ?2) "
+      "ON CONFLICT (account) DO NOTHING",
+      {account, now});
+  if (!made) return made.error();
+  const auto row = db.query_one<Far, Far>(
+      "SELECT {balance_far}, {reserved_far} FROM far_credit_accounts WHERE account = ?1 "
+      "{for update}",
+      {account});
+  if (!row) return row.error();
+  if (!*row) return Error{Errc::ledger_damaged, "an account vanished"};
+  return CreditAccount{account, std::get<0>(**row), std::get<1>(**row)};
+}
+
+Result<void> write_account(Database& db, const CreditAccount& account, LedgerTime now) {
+  const auto written = db.execute(
+      "UPDATE far_credit_accounts SET {balance_far} = ?2, {reserved_far} = ?3, updated_at = ?4 "
+      "WHERE account = ?1",
+      {account.account, account.balance, account.reserved, now});
+  return written ? Result<void>() : written.error();
+}
+
+/// 1 when the entry is new, 0 when this reference moved money before.
+Result<std::int64_t> add_entry(Database& db, const std::string& account, std::string_view kind,
+                               Far amount, const std::string& reference, LedgerTime now) {
+  return db.execute(
+      "INSERT INTO far_credit_entries (account, kind, {amount_far}, reference, created_at) "
+      "VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (kind, reference) DO NOTHING",
+      {account, kind, amount, reference, now});
+}
+
+Result<void> same_movement(Database& db, const std::string& account, std::string_view kind,
+                           Far amount, const std::string& reference) {
+  const auto row = db.query_one<std::string, Far>(
+      "SELECT account, {amount_far} FROM far_credit_entries WHERE kind = ?1 AND reference = ?2",
+      {kind, reference});
+  if (!row) return row.error();
+  if (*row && std::get<0>(**row) == account && std::get<1>(**row) == amount) return {};
+  return Error{Errc::ledger_conflict, "this reference has moved another amount"};
+}
+
+struct Reservation {
+  std::string account;
+  Far amount;
+  std::string status;
+};
+
+Result<std::optional<Reservation>> locked_reservation(Database& db, const std::string& request_id) {
+  const auto row = db.query_one<std::string, Far, std::string>(
+      "SELECT account, {amount_far}, status FROM far_credit_reservations WHERE request_id = ?1 "
+      "{for update}",
+      {request_id});
+  if (!row) return row.error();
+  if (!*row) return std::optional<Reservation>();
+  return std::optional(Reservation{std::get<0>(**row), std::get<1>(**row), std::get<2>(**row)});
+}
+
+Result<void> close_reservation(Database& db, const std::string& request_id, std::string_view status,
+                               Far charged, LedgerTime now) {
+  const auto written = db.execute(
+      "UPDATE far_credit_reservations SET status = ?2, {charged_far} = ?3, closed_at = ?4 "
+      "WHERE request_id = ?1 AND status = 'open'",
+      {request_id, status, charged, now});
+  return written ? Result<void>() : written.error();
+}
+
+}  // namespace
+
+Result<CreditAccount> Credits::account(const std::string& account) {
+  return store_->transact([&](Database& db) -> Result<CreditAccount> {
+    const auto row = db.query_one<Far, Far>(
+        "SELECT {balance_far}, {reserved_far} FROM far_credit_accounts WHERE account = ?1",
+        {account});
+    if (!row) return row.error();
+    if (!*row) return CreditAccount{account, {}, {}};
+    return CreditAccount{account, std::get<0>(**row), std::get<1>(**row)};
+  });
+}
+
+Result<CreditAccount> Credits::deposit(const std::string& account, Far amount,
+                                       const std::string& reference) {
+  const Result<void> good = check(account, amount, reference);
+  return good ? move(account, amount, "deposit", reference) : good.error();
+}
+
+Result<CreditAccount> Credits::withdraw(const std::string& account, Far amount,
+                                        const std::string& reference) {
+  const Result<void> good = check(account, amount, reference);
+  return good ? move(account, *Far().minus(amount), "withdrawal", reference) : good.error();
+}
+
+Result<CreditAccount> Credits::move(const std::string& account, Far amount, const std::string& kind,
+                                    const std::string& reference) {
+  return store_->transact([&](Database& db) -> Result<CreditAccount> {
+    const LedgerTime now = store_->now();
+    Result<CreditAccount> row = locked_account(db, account, now);
+    if (!row) return row;
+    const auto is_new = add_entry(db, account, kind, amount, reference, now);
+    if (!is_new) return is_new.error();
+    if (*is_new == 0) {
+      const Result<void> same = same_movement(db, account, kind, amount, reference);
+      return same ? row : same.error();
+    }
+    const std::optional<Far> balance = row->balance.plus(amount);
+    if (!balance) return Error{Errc::amount_invalid, "the balance would be too large"};
+    if (*balance < row->reserved) return Error{Errc::insufficient_credit, "not enough credit"};
+    row->balance = *balance;
+    const Result<void> written = write_account(db, *row, now);
+    return written ? row : written.error();
+  });
+}
+
+Result<CreditAccount> Credits::reserve(const std::string& account, const std::string& request_id,
+                                       Far amount) {
+  const Result<void> good = check(account, amount, request_id);
+  if (!good) return good.error();
+  return store_->transact([&](Database& db) -> Result<CreditAccount> {
+    const LedgerTime now = store_->now();
+    const auto before = locked_reservation(db, request_id);
+    if (!before) return before.error();
+    Result<CreditAccount> row = locked_account(db, account, now);
+    if (!row) return row;
+    if (*before) {
+      const Reservation& made = **before;
+      const bool same = made.account == account && made.amount == amount && made.status == "open";
+      if (same) return row;
+      return Error{Errc::ledger_conflict, "this request has reserved before"};
+    }
+    if (amount > row->available()) return Error{Errc::insufficient_credit, "not enough credit"};
+    row->reserved = *row->reserved.plus(amount);
+    const auto made = db.execute(
+        "INSERT INTO far_credit_reservations (request_id, account, {amount_far}, created_at) "
+        "VALUES (?1, ?2, ?3, ?4)",
+        {request_id, account, amount, now});
+    if (!made) return made.error();
+    const Result<void> written = write_account(db, *row, now);
+    return written ? row : written.error();
+  });
+}
+
+Result<void> Credits::release(const std::string& request_id) {
+  return store_->transact([&](Database& db) -> Result<void> {
+    const LedgerTime now = store_->now();
+    const auto found = locked_reservation(db, request_id);
+    if (!found) return found.error();
+    if (!*found) return Error{Errc::not_found, "no such reservation"};
+    if ((*found)->status != "open") return {};
+    Result<CreditAccount> row = locked_account(db, (*found)->account, now);
+    if (!row) return row.error();
+    row->reserved = *row->reserved.minus((*found)->amount);
+    const Result<void> closed = close_reservation(db, request_id, "released", Far(), now);
+    return closed ? write_account(db, *row, now) : closed;
+  });
+}
+
+Result<Far> settle_reservation(Database& db, const std::string& request_id, Far cost,
+                               LedgerTime now) {
+  const auto found = locked_reservation(db, request_id);
+  if (!found) return found.error();
+  if (!*found || (*found)->status != "open") return Far();  // nobody prepaid
+  Result<CreditAccount> row = locked_account(db, (*found)->account, now);
+  if (!row) return row.error();
+  row->reserved = *row->reserved.minus((*found)->amount);
+  const Far charge = std::min(cost, row->available());
+  row->balance = *row->balance.minus(charge);
+  const auto entry = charge.is_zero() ? Result<std::int64_t>(1)
+                                      : add_entry(db, row->account, "charge", *Far().minus(charge),
+                                                  request_id, now);
+  if (!entry) return entry.error();
+  if (*entry != 1) return Error{Errc::ledger_damaged, "a request was charged before it ended"};
+  Result<void> step = close_reservation(db, request_id, "settled", charge, now);
+  if (step) step = write_account(db, *row, now);
+  if (!step) return step.error();
+  return *cost.minus(charge);
+}
+
+}  // namespace farmesh::ledger

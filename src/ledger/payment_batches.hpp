@@ -1,0 +1,93 @@
+// Batches of unpaid work on their way to the chain.
+//
+// Takes contributions that nobody has claimed, gives batches of one amount a wallet. States:
+//   pending ── submit ──► submitted ── confirm ──► confirmed
+//      ▲                      │ fail
+//      └──── submit ◄──── failed
+// A contribution joins one batch, for ever. An amount that its wallet cannot receive is held, and
+// once released carried by the next batch's transaction. Every call may be repeated: doing twice
+// is doing once. Several payers may share a ledger: no contribution is ever in two batches.
+// Thread-safe.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ledger/store.hpp"
+
+namespace farmesh::ledger {
+
+enum class BatchStatus : std::uint8_t { pending, submitted, confirmed, failed };
+std::string_view name(BatchStatus status) noexcept;
+
+struct PaymentItem {
+  std::string origin_batch;  // whose contributions it pays; another's when it was held before
+  std::string wallet;
+  Far amount;
+};
+
+struct PaymentBatch {
+  std::string id;  // a UUID
+  BatchStatus status = BatchStatus::pending;
+  std::vector<PaymentItem> items;  // by wallet; held ones are not among them
+  Far total;
+  std::string tx_hash;
+  std::string error_message;
+  LedgerTime created_at{};
+};
+
+struct ClaimOptions {
+  Far minimum = Far::from_units(10 * Far::kUnitsPerFar);  // a wallet's; less waits
+  LedgerTime payable_before{};                            // work that ended later waits
+  std::size_t max_wallets = 500;
+};
+
+struct Confirmation {
+  std::string tx_hash;
+  std::uint64_t block_number = 0;
+  std::uint64_t gas_used = 0;
+  std::string gas_price_gwei;  // a decimal with at most 9 decimals
+};
+
+struct HeldItem {
+  std::string batch_id;
+  std::string wallet;
+  Far amount;
+  std::string reason;
+};
+
+class PaymentBatches {
+ public:
+  explicit PaymentBatches(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+
+  /// A new batch of what is payable, largest amounts first; nothing when there is nothing.
+  Result<std::optional<PaymentBatch>> claim(const ClaimOptions& options);
+
+  /// Fails with not_found.
+  Result<PaymentBatch> batch(const std::string& id);
+  /// All that are not confirmed, oldest first: what a payer looks at when it starts.
+  Result<std::vector<PaymentBatch>> open_batches();
+
+  /// A transaction for it was, or is about to be, sent; another hash replaces the one before. Fails
+  /// with not_found, or ledger_conflict once the batch is confirmed.
+  Result<void> submit(const std::string& id, const std::string& tx_hash);
+  /// It is deep enough in the chain: its contributions are paid. Fails with not_found, or
+  /// ledger_conflict when it was never submitted, or was confirmed by another transaction.
+  Result<void> confirm(const std::string& id, const Confirmation& confirmation);
+  /// It will not happen as submitted. Fails as submit() does.
+  Result<void> fail(const std::string& id, const std::string& why);
+
+  /// Takes one wallet's amount out of a batch that is pending or failed. Fails with not_found, or
+  /// ledger_conflict in another state.
+  Result<void> hold(const std::string& id, const std::string& wallet, const std::string& reason);
+  Result<std::vector<HeldItem>> held();
+  /// Lets the next claim carry it. Fails with not_found when it is not held.
+  Result<void> release(const std::string& batch_id, const std::string& wallet);
+
+ private:
+  std::shared_ptr<Store> store_;
+};
+
+}  // namespace farmesh::ledger

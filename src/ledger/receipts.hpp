@@ -1,0 +1,82 @@
+// Receipts in the ledger: checked, kept for ever, compared with the driver's log.
+//
+// Takes what nodes sign (wire/receipt.hpp), gives append-only rows of far_receipts, and disputes
+// where a receipt claims other than what the driver logged.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "identity/node_key.hpp"
+#include "ledger/store.hpp"
+#include "wire/receipt.hpp"
+
+namespace farmesh::ledger {
+
+/// A receipt whose signature was checked: nothing else makes one.
+class CheckedReceipt {
+ public:
+  /// Fails with receipt_invalid when the key is not the node's, or did not sign these bytes.
+  static Result<CheckedReceipt> check(const wire::SignedReceipt& receipt);
+
+  /// Adds the driver's agreement.
+  void countersign(const identity::NodeKey& driver);
+
+  const wire::SignedReceipt& signed_receipt() const noexcept { return signed_; }
+  const wire::Receipt& receipt() const noexcept { return signed_.receipt; }
+  bool countersigned() const noexcept { return driver_key_.has_value(); }
+
+ private:
+  friend class Receipts;
+  explicit CheckedReceipt(const wire::SignedReceipt& receipt) : signed_(receipt) {}
+
+  wire::SignedReceipt signed_;
+  std::optional<wire::KeyBytes> driver_key_;
+  wire::SignatureBytes driver_signature_{};
+};
+
+/// Fails with receipt_invalid: not signed by its payer, expired at `now`, or issued in the future
+/// by more than a minute.
+Result<void> check_grant(const wire::SignedGrant& grant, LedgerTime now);
+
+/// The same with its bytes signed by `key`.
+wire::SignedReceipt sign(const wire::Receipt& receipt, const identity::NodeKey& key);
+wire::SignedGrant sign(const wire::Grant& grant, const identity::NodeKey& key);
+
+/// A receipt as it is stored.
+struct StoredReceipt {
+  std::int64_t id = 0;
+  wire::SignedReceipt receipt;
+  std::optional<wire::KeyBytes> driver_key;
+  wire::SignatureBytes driver_signature{};
+  LedgerTime received_at{};
+};
+
+class Receipts {
+ public:
+  explicit Receipts(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+
+  /// Records all of them in one transaction; the answers are in order. Recording twice is
+  /// recording once. An element fails by itself with not_found (session), ledger_conflict (the
+  /// same sequence with other content) or receipt_invalid (counts below an earlier receipt's). A
+  /// receipt of a session that has ended is compared with its log at once.
+  Result<std::vector<Result<void>>> record(std::span<const CheckedReceipt> receipts);
+
+  /// Of one session, oldest first. Fails with ledger_damaged when a row is no receipt.
+  Result<std::vector<StoredReceipt>> of_session(const std::string& session_id);
+
+ private:
+  std::shared_ptr<Store> store_;
+};
+
+/// Inside the transaction that ends a session: a dispute for each newest receipt that claims more
+/// or fewer output tokens than `log` has for that node and those layers.
+Result<void> open_disputes_of(Database& db, const std::string& session_id, const WorkLog& log,
+                              LedgerTime now);
+
+Result<std::vector<StoredReceipt>> load_receipts(Database& db, const std::string& session_id);
+
+}  // namespace farmesh::ledger
