@@ -19,6 +19,7 @@ target_link_libraries(farmesh_asio INTERFACE Threads::Threads)
 
 # Beast comes with Boost.Asio, a namespace apart from the standalone one (docs/adr/0001-two-asios.md).
 find_package(Boost 1.74 REQUIRED)
+pkg_check_modules(PROMETHEUS REQUIRED IMPORTED_TARGET prometheus-cpp-core)
 pkg_check_modules(LIBTORRENT REQUIRED IMPORTED_TARGET libtorrent-rasterbar)
 find_package(SQLite3 REQUIRED)
 pkg_check_modules(LIBPQ REQUIRED IMPORTED_TARGET libpq)

@@ -48,6 +48,7 @@ LIBRARIES = [
     (r"fmt/", ALL, False),
     (r"openssl/", {"base", "identity", "net", "http", "evm"}, False),
     (r"boost/(asio|beast)(/|\.hpp$)", {"http"}, False),
+    (r"prometheus/", {"http"}, False),
     (r"(libtorrent|boost)/", {"discovery"}, False),
     (r"(sqlite3|libpq-fe)\.h$", {"ledger"}, False),
     (r"(secp256k1|cryptopp/)", {"evm"}, False),

@@ -69,8 +69,6 @@ class EventStream {
   std::size_t queued_bytes() const;
 
  private:
-  Written put(std::string event, bool wait);
-
   std::shared_ptr<Exchange> exchange_;
 };
 
@@ -86,7 +84,7 @@ class Responder {
   /// A reply of application/json; `text` is sent as it is.
   void json(int status, std::string text, Headers headers = {});
   /// A refusal, in the shape that ServerOptions::render gives it.
-  void problem(Problem problem);
+  void problem(const Problem& problem, const Headers& headers = {});
   /// Answers 200 with text/event-stream. The handle is spent, on_close() goes on.
   EventStream events(Headers headers = {});
 

@@ -57,6 +57,9 @@ class Query {
 /// Reads "a=1&b=two+words". Nothing when percent_decode refuses a part, or above 256 parameters.
 std::optional<Query> parse_query(std::string_view text);
 
+/// Visible ASCII with sound escapes: what may stand in a path or query on the way.
+bool is_sendable(std::string_view text) noexcept;
+
 bool is_utf8(std::string_view text) noexcept;
 
 }  // namespace farmesh::http
