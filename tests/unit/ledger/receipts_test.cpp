@@ -1,0 +1,163 @@
+// Grants and receipts: their bytes, their signatures, their rows, and disputes.
+#include "ledger/receipts.hpp"
+
+#include <random>
+
+#include <doctest/doctest.h>
+
+#include "ledger/checks.hpp"
+#include "unit/ledger/ledgers.hpp"
+
+namespace farmesh::test {
+namespace {
+
+using identity::NodeKey;
+using ledger::CheckedReceipt;
+using ledger::Database;
+using ledger::Receipts;
+
+wire::Receipt receipt_of(const std::string& session, const NodeKey& key, Span span,
+                         std::uint32_t sequence, std::uint64_t decode) {
+  wire::Receipt receipt;
+  receipt.account = ledger::uuid_bytes(session);
+  receipt.node_id = key.id();
+  receipt.span = span;
+  receipt.sequence = sequence;
+  receipt.counts = {7, 3, decode, 2, 1, 4};
+  receipt.made_ms = 1'795'000'000'000;
+  return receipt;
+}
+
+CheckedReceipt checked(const wire::Receipt& receipt, const NodeKey& key) {
+  const auto good = CheckedReceipt::check(ledger::sign(receipt, key));
+  REQUIRE(good);
+  return *good;
+}
+
+}  // namespace
+
+TEST_SUITE("ledger/receipts") {
+  TEST_CASE("grants and receipts keep every field; a changed byte is refused or unsigned") {
+    const NodeKey key = NodeKey::generate();
+    const std::string session = ledger::new_uuid();
+    wire::Receipt receipt = receipt_of(session, key, {11, 22}, 5, 512);
+    receipt.final = true;
+    const auto bytes = wire::encode(ledger::sign(receipt, key));
+    const auto back = wire::decode_signed_receipt(bytes);
+    REQUIRE(back);
+    CHECK(back->receipt == receipt);
+    REQUIRE(CheckedReceipt::check(*back));
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      auto changed = bytes;
+      changed[i] ^= 1;
+      const auto decoded = wire::decode_signed_receipt(changed);
+      CHECK_FALSE((decoded && CheckedReceipt::check(*decoded)));
+    }
+
+    wire::Grant grant;
+    grant.account = receipt.account;
+    grant.model_hash.bytes.fill(9);
+    grant.price_per_token = far("0.0001");
+    grant.token_limit = 512;
+    grant.issued_ms = 1'000'000;
+    grant.expires_ms = 2'000'000;
+    const auto signed_grant = ledger::sign(grant, key);
+    const auto travelled = wire::decode_signed_grant(wire::encode(signed_grant));
+    REQUIRE(travelled);
+    CHECK(travelled->grant == grant);
+    const auto at = [](std::int64_t ms) { return LedgerTime(std::chrono::milliseconds(ms)); };
+    CHECK(ledger::check_grant(*travelled, at(1'500'000)));
+    CHECK(ledger::check_grant(*travelled, at(2'059'000)));  // clocks differ
+    CHECK_FALSE(ledger::check_grant(*travelled, at(2'061'000)));
+    CHECK_FALSE(ledger::check_grant(*travelled, at(939'000)));
+    wire::SignedGrant forged = *travelled;
+    forged.grant.price_per_token = far("1");
+    CHECK_FALSE(ledger::check_grant(forged, at(1'500'000)));
+  }
+
+  TEST_CASE("bytes of any kind never decode into something out of bounds") {
+    std::mt19937 random(7);
+    for (int i = 0; i < 20'000; ++i) {
+      std::vector<std::uint8_t> bytes(i % 3 == 0 ? random() % 300 : wire::kReceiptBytes);
+      for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random() % 4);
+      if (!bytes.empty()) bytes[0] = 1;
+      const auto receipt = wire::decode_receipt(bytes);
+      if (receipt) CHECK(receipt->span.end <= wire::kMaxLayers);
+    }
+    CHECK_FALSE(wire::decode_grant({}));
+    CHECK_FALSE(wire::decode_signed_grant({}));
+  }
+
+  TEST_CASE_TEMPLATE("a receipt is kept once, goes on from the last, and comes back whole", Backend,
+                     OnSqlite, OnPostgres) {
+    World<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    ContributionLedger book(world.store);
+    Receipts receipts(world.store);
+    const NodeKey key = NodeKey::generate(), driver = NodeKey::generate();
+    const std::string session = book.begin_session(start_of("r"))->session_id;
+    CheckedReceipt first = checked(receipt_of(session, key, {0, 32}, 1, 256), key);
+    first.countersign(driver);
+    const auto record = [&](const CheckedReceipt& receipt) {
+      const auto answers = receipts.record({&receipt, 1});
+      REQUIRE_MESSAGE(answers, answers.error().to_string());
+      return answers->front();
+    };
+    CHECK(record(first));
+    CHECK(record(first));
+    CHECK(record(checked(receipt_of(session, key, {0, 32}, 2, 512), key)));
+    CHECK(record(checked(receipt_of(session, key, {0, 32}, 2, 513), key)).error().code ==
+          Errc::ledger_conflict);
+    CHECK(record(checked(receipt_of(session, key, {0, 32}, 3, 500), key)).error().code ==
+          Errc::receipt_invalid);
+    CHECK(record(checked(receipt_of(ledger::new_uuid(), key, {0, 32}, 1, 1), key)).error().code ==
+          Errc::not_found);
+    const auto stored = receipts.of_session(session);
+    REQUIRE(stored);
+    REQUIRE(stored->size() == 2);
+    CHECK((*stored)[0].receipt.receipt == first.receipt());
+    CHECK((*stored)[0].driver_key == driver.public_key());
+    check_audit(world.store);
+    const auto tampered = world.store->transact(
+        [](Database& db) { return db.script("UPDATE far_receipts SET decode_tokens = 1"); });
+    CHECK_FALSE(tampered);
+  }
+
+  TEST_CASE_TEMPLATE("where receipt and log disagree the log pays, and a dispute stays open",
+                     Backend, OnSqlite, OnPostgres) {
+    World<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    ContributionLedger book(world.store);
+    Receipts receipts(world.store);
+    const NodeKey honest = NodeKey::generate(), greedy = NodeKey::generate();
+    WorkLog log;
+    log.add_output(
+        std::vector<WorkHop>{{to_string(honest.id()), {0, 16}}, {to_string(greedy.id()), {16, 32}}},
+        100);
+    const std::string session = book.begin_session(start_of("r"))->session_id;
+    const CheckedReceipt early[] = {checked(receipt_of(session, honest, {0, 16}, 1, 100), honest),
+                                    checked(receipt_of(session, greedy, {16, 32}, 1, 900), greedy)};
+    REQUIRE(receipts.record(early));
+    const auto ended = book.finalize_session({session, SessionStatus::completed, "", log});
+    REQUIRE_MESSAGE(ended, ended.error().to_string());
+    CHECK(ended->contributions[1].tokens == 50);
+    auto disputes = book.open_disputes();
+    REQUIRE(disputes);
+    REQUIRE(disputes->size() == 1);
+    CHECK((*disputes)[0].node_id == to_string(greedy.id()));
+    CHECK((*disputes)[0].claimed_tokens == 900);
+    CHECK((*disputes)[0].logged_tokens == 100);
+    CHECK((*disputes)[0].layers == Span{16, 32});
+    // A receipt that comes late is compared as well.
+    const CheckedReceipt late = checked(receipt_of(session, greedy, {16, 32}, 2, 901), greedy);
+    REQUIRE(receipts.record({&late, 1}));
+    CHECK(book.open_disputes()->size() == 2);
+    REQUIRE(book.resolve_dispute((*disputes)[0].id, "the log stands"));
+    REQUIRE(book.resolve_dispute((*disputes)[0].id, "again"));
+    CHECK(book.open_disputes()->size() == 1);
+    CHECK(book.resolve_dispute(12'345, "x").error().code == Errc::not_found);
+    check_audit(world.store);
+  }
+}
+
+}  // namespace farmesh::test
