@@ -11,6 +11,8 @@ ExitCode exit_code_of(Errc code) noexcept {
     case Errc::io_error: return kFailure;
     case Errc::invalid_argument:
     case Errc::config_invalid:
+    case Errc::wallet_invalid:
+    case Errc::wallet_statement_invalid:
     case Errc::context_exceeded: return kUsage;
     case Errc::cancelled: return kInterrupted;
     case Errc::no_route:
