@@ -5,6 +5,7 @@
 
 #include <farmesh/errors.hpp>
 #include <farmesh/export.hpp>
+#include <farmesh/identity.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/peer.hpp>
 #include <farmesh/result.hpp>

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <farmesh/export.hpp>
+#include <farmesh/identity.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
@@ -26,8 +27,9 @@ namespace farmesh {
 
 struct ModelOptions {
   std::string folder;  // Hugging Face layout: config.json, the tokenizer's files, safetensors
-  /// "HOST:PORT" of peers that serve its layers. Their spans may overlap and repeat: the spare
-  /// ones take over when one is lost. A peer with other weights is refused by name.
+  /// "HOST:PORT" of peers that serve its layers, or "HOST:PORT/p2p/NODE-ID" where only that node
+  /// will do. Their spans may overlap and repeat: the spare ones take over when one is lost. A
+  /// peer with other weights is refused by name.
   std::vector<std::string> peers;
   bool local = false;  // hold every layer in this process
   /// A peer hosts the head as well. No weights are opened here, so the folder needs only
@@ -41,6 +43,7 @@ struct ModelOptions {
   std::chrono::milliseconds connect_timeout{5'000};
   /// (bytes loaded, bytes in all) while weights load, on the thread that called open().
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;
+  IdentityOptions identity;
 };
 
 struct PeerStatus {
@@ -71,8 +74,8 @@ class FARMESH_API DistributedModel {
   /// Loads what this process computes itself, then dials the peers. Fails with model_not_found,
   /// model_malformed, model_unsupported, config_mismatch, tokenizer_malformed,
   /// engine_unavailable, out_of_memory; and when some layer is covered by nobody, with what
-  /// keeps it so: weights_mismatch, numerics_mismatch, connection_refused, no_route,
-  /// head_unavailable.
+  /// keeps it so: weights_mismatch, numerics_mismatch, identity_mismatch, join_refused,
+  /// connection_refused, no_route, head_unavailable. Also config_invalid (key or token).
   static Result<DistributedModel> open(ModelOptions options);
 
   DistributedModel(DistributedModel&&) noexcept;

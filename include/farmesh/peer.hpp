@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <farmesh/export.hpp>
+#include <farmesh/identity.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
 
@@ -33,6 +34,7 @@ struct PeerOptions {
   std::uint32_t cache_tokens = 16'384;  // KV cache over all sessions
   /// (bytes loaded, bytes in all) while weights load, on the thread that called start().
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;
+  IdentityOptions identity;
 };
 
 struct PeerStats {
@@ -48,7 +50,8 @@ class FARMESH_API Peer {
  public:
   /// Loads the layers and begins to listen. Fails with model_not_found, model_malformed,
   /// model_unsupported, config_mismatch, invalid_argument (layers outside the model, or nothing
-  /// to serve), engine_unavailable, out_of_memory, address_invalid, io_error.
+  /// to serve), engine_unavailable, out_of_memory, address_invalid, config_invalid (key or token),
+  /// io_error.
   static Result<Peer> start(PeerOptions options);
 
   Peer(Peer&&) noexcept;
@@ -57,6 +60,7 @@ class FARMESH_API Peer {
 
   /// "HOST:PORT", with the port that was chosen.
   const std::string& address() const noexcept;
+  const std::string& node_id() const noexcept;  // 64 hexadecimal digits
   std::uint32_t num_layers() const noexcept;  // of the whole model
   const std::string& numerics_class() const noexcept;
   const std::string& model_hash() const noexcept;  // 64 hexadecimal digits

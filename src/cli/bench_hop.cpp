@@ -9,21 +9,24 @@ Result<Rows> bench_hop(const BenchOptions&) {
   if (!measured) return measured.error();
   const net::HopBenchResult& us = *measured;
 
-  const auto row = [&us](std::string what, double value) {
+  const auto row = [](std::string what, double value, std::string beside, double other) {
     BenchRow row;
     row.bench = "hop";
     row.what = std::move(what);
     row.value = value;
-    row.beside = "bare TCP ping-pong, 8 KiB";
-    row.other = us.bare.p50_us;
+    row.beside = std::move(beside);
+    row.other = other;
     row.unit = "µs p50";
     return row;
   };
-  BenchRow framed = row("framed", us.framed.p50_us);
-  BenchRow hop = row("through an empty peer", us.hop.p50_us);
+  const std::string tcp = "bare TCP ping-pong, 8 KiB";
+  const std::string tls = "bare TLS ping-pong, 8 KiB";
+  BenchRow bare_tls = row("bare TLS", us.bare_tls.p50_us, tcp, us.bare.p50_us);
+  BenchRow framed = row("framed, over TLS", us.framed.p50_us, tls, us.bare_tls.p50_us);
+  BenchRow hop = row("through an empty peer", us.hop.p50_us, tls, us.bare_tls.p50_us);
   hop.bound = "ratio at most 3, under 100 µs";
   hop.held = hop.ratio() <= 3 && hop.value < 100;
-  return Rows{std::move(framed), std::move(hop)};
+  return Rows{std::move(bare_tls), std::move(framed), std::move(hop)};
 }
 
 }  // namespace farmesh::cli

@@ -9,6 +9,7 @@
 
 #include "base/digest.hpp"
 #include "cli/terminal.hpp"
+#include "node/own_identity.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -52,8 +53,40 @@ void WeightFlags::add_to(CLI::App& verb) {
       ->option_text("NAME");
 }
 
+void IdentityFlags::add_to(CLI::App& verb) {
+  verb.add_option("--key", options.key_file,
+                  "Key that this process is known by, made if missing; default: a new one")
+      ->option_text("FILE");
+  verb.add_option("--join-token-file", options.join_token_file, "Token of a private mesh")
+      ->option_text("FILE");
+  verb.add_option("--mesh-key", options.mesh_key_file, "A private mesh's own key, for a token")
+      ->option_text("FILE");
+}
+
+void IdentityFlags::add_to_node(CLI::App& verb) {
+  add_to(verb);
+  verb.get_option("--key")->description("This key file instead of one in the data folder");
+  verb.add_option("--data-dir", options.data_dir,
+                  "Folder that keeps the node's key; default $XDG_DATA_HOME/farmesh")
+      ->option_text("DIR");
+  verb.add_flag("--ephemeral", ephemeral, "A key that is forgotten at the end");
+}
+
+Result<IdentityOptions> IdentityFlags::chosen() const {
+  IdentityOptions chosen = options;
+  if (!ephemeral && chosen.key_file.empty() && chosen.data_dir.empty()) {
+    chosen.data_dir = node::data_folder().string();
+    if (chosen.data_dir.empty()) {
+      return {Errc::config_invalid, "no home to keep a key in: give --data-dir or --ephemeral"};
+    }
+  }
+  if (ephemeral) chosen.data_dir.clear();
+  return chosen;
+}
+
 void ModelFlags::add_to(CLI::App& verb) {
   weights.add_to(verb);
+  identity.add_to(verb);
   verb.add_option("--peer", peers, "Peer that serves layers; repeat for each, spare ones too")
       ->allow_extra_args(false)
       ->option_text("HOST:PORT");
@@ -71,6 +104,7 @@ Result<DistributedModel> ModelFlags::open() const {
   options.precision = weights.precision;
   options.threads = weights.threads;
   options.model_id = weights.model_id;
+  options.identity = identity.options;
   ProgressBar bar("loading");
   options.on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
   return DistributedModel::open(std::move(options));

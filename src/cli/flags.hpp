@@ -8,12 +8,25 @@
 
 #include <CLI/App.hpp>
 
+#include <farmesh/identity.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
 
 namespace farmesh::cli {
+
+/// --key, --join-token-file, --mesh-key; for nodes --data-dir and --ephemeral besides.
+struct IdentityFlags {
+  IdentityOptions options;
+  bool ephemeral = false;
+
+  void add_to(CLI::App& verb);
+  void add_to_node(CLI::App& verb);
+
+  /// Fails with config_invalid where there is no folder for a node's key.
+  Result<IdentityOptions> chosen() const;
+};
 
 /// --model, --precision, --threads, --model-id.
 struct WeightFlags {
@@ -28,6 +41,7 @@ struct WeightFlags {
 /// The above, and where the layers are: --peer, --local, --remote-head.
 struct ModelFlags {
   WeightFlags weights;
+  IdentityFlags identity;
   std::vector<std::string> peers;
   bool local = false;
   bool remote_head = false;

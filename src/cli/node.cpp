@@ -27,6 +27,7 @@ namespace {
 
 struct NodeFlags {
   WeightFlags weights;
+  IdentityFlags identity;
   std::string layers;
   bool head = false;
   std::vector<std::string> peers;
@@ -52,6 +53,9 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   options.threads = flags.weights.threads;
   options.model_id = flags.weights.model_id;
   options.cache_tokens = flags.cache_tokens;
+  const Result<IdentityOptions> identity = flags.identity.chosen();
+  if (!identity) return identity.error();
+  options.identity = *identity;
   return options;
 }
 
@@ -62,8 +66,8 @@ void print_listening(const Peer& peer, const PeerOptions& options) {
                            : fmt::format("layers {}:{} of {}", options.layers.begin,
                                          options.layers.end, peer.num_layers());
   if (options.head) serves += " and the head";
-  fmt::print("listening on {} with {}, {}, model {}\n", peer.address(), serves,
-             peer.numerics_class(), peer.model_hash().substr(0, 16));
+  fmt::print("listening on {} with {}, {}, model {}, node {}\n", peer.address(), serves,
+             peer.numerics_class(), peer.model_hash().substr(0, 16), peer.node_id());
   std::fflush(stdout);
 }
 
@@ -97,6 +101,7 @@ void add_node(CLI::App& program, Run& run) {
   const auto flags = std::make_shared<NodeFlags>();
   CLI::App* verb = program.add_subcommand("node", "Serve layers of a model to others");
   flags->weights.add_to(*verb);
+  flags->identity.add_to_node(*verb);
   verb->add_option("--layers", flags->layers, "Layers to serve: A:B is A to B-1")
       ->option_text("A:B");
   verb->add_flag("--head", flags->head,

@@ -24,6 +24,7 @@ Examples:
 Environment:
   LOG_LEVEL              debug, info, warning or error; default info for node, else error
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
+  FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
   FARMESH_TORCH_LIBRARY  the compute engine; default libfarmesh_torch.so beside the program
   FARMESH_ISA            avx512, avx2 or portable kernels; default the best this CPU has
   NO_COLOR               any value: no colours
@@ -45,6 +46,7 @@ int run_program(int argc, char** argv) {
   add_chat(program, run);
   add_node(program, run);
   add_model(program, run);
+  add_key(program, run);
   add_demo(program, run);
   add_bench(program, run);
 

@@ -46,6 +46,17 @@ Error error_of(const wire::ErrorMessage& message) {
   return {message.code, "error " + std::to_string(message.number) + ": " + message.detail};
 }
 
+// Whether the remote may be here: as the node whose key it has, and into a private mesh.
+Result<void> check_identity(const wire::Hello& hello, const LinkIdentity& proven) {
+  if (!is_unknown(proven.remote) && hello.node_id != proven.remote) {
+    return {Errc::identity_mismatch, "hello names node " + short_name(hello.node_id) +
+                                         ", the key is that of " + short_name(proven.remote)};
+  }
+  if (!proven.mesh) return {};
+  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  return proven.mesh->admit(hello.join, hello.node_id, now);
+}
+
 Frame error_frame(std::uint32_t stream, const Error& error) {
   wire::ErrorMessage message;
   message.code = error.code;
@@ -147,7 +158,11 @@ void Connection::Impl::say_hello(bool reply) {
   Frame frame;
   frame.verb = Verb::hello;
   frame.reply = reply;
-  frame.header = wire::encode(identity.hello());
+  wire::Hello hello = identity.hello();
+  const LinkIdentity& proven = link->identity();
+  if (!is_unknown(proven.local)) hello.node_id = proven.local;
+  if (proven.mesh) hello.join = proven.mesh->pass();
+  frame.header = wire::encode(hello);
   const Result<void> sent = send(std::move(frame));
   if (!sent) end(sent.error());
 }
@@ -160,6 +175,8 @@ void Connection::Impl::greet(const Frame& frame) {
   }
   Result<wire::Hello> hello = wire::decode<wire::Hello>(frame.header);
   if (!hello) return fail(hello.error());
+  const Result<void> known = check_identity(*hello, link->identity());
+  if (!known) return fail(known.error());
   const wire::Hello mine = identity.hello();
   const std::uint8_t highest = std::min(mine.max_version, hello->max_version);
   if (highest < std::max(mine.min_version, hello->min_version)) {

@@ -41,14 +41,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Called once after a connection that was open has ended, also by close() or fail() of this
   /// side; never inline. A connection that failed before its hello was answered has no call.
   using CloseHandler = std::function<void(const std::shared_ptr<Connection>&, const Error&)>;
-  /// What this side says of itself, asked for at each hello and each pong.
+  /// What this side says of itself, asked for at each hello and each pong. The node id in hello
+  /// is that of the link, where it has one.
   struct Identity {
     std::function<wire::Hello()> hello;
     std::function<wire::Pong()> load;  // may be empty
   };
 
-  /// Dials, says hello, checks versions. Fails as Transport::dial() does, or with
-  /// version_unsupported or timeout.
+  /// Dials, says hello, checks versions and that hello names the node whose key the link has
+  /// seen, and in a private mesh that the remote may be there. Fails as Transport::dial() does, or
+  /// with version_unsupported, identity_mismatch, join_refused or timeout.
   static Task<Result<std::shared_ptr<Connection>>> connect(
       Transport& transport, std::string address, Identity identity, FrameHandler on_frame,
       CloseHandler on_close, TimePoint deadline, ConnectionOptions options = {});

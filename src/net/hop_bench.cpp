@@ -18,6 +18,7 @@
 #include <asio/write.hpp>
 
 #include "base/thread.hpp"
+#include "net/bare_tls_echo.hpp"
 #include "net/connection.hpp"
 #include "net/event.hpp"
 #include "net/runtime.hpp"
@@ -309,21 +310,26 @@ Result<HopBenchResult> hop_bench(const HopBenchOptions& options) {
   BareEcho bare(options.payload_bytes);
   const Result<void> bare_open = bare.open();
   if (!bare_open) return bare_open.error();
+  BareTlsEcho bare_tls(options.payload_bytes);
+  const Result<void> tls_open = bare_tls.open();
+  if (!tls_open) return tls_open.error();
   FramedEcho framed(options);
   const Result<void> framed_open = framed.open();
   if (!framed_open) return framed_open.error();
 
-  Samples bare_us, framed_us, hop_us, warm_up;
+  Samples bare_us, tls_us, framed_us, hop_us, warm_up;
   for (int round = -1; round < options.rounds; ++round) {
     const bool warming = round < 0;
     bare.run(options.trips, warming ? warm_up : bare_us);
+    const Result<void> tls_run = bare_tls.run(options.trips, warming ? warm_up : tls_us);
+    if (!tls_run) return tls_run.error();
     if (!framed.run_links(options.trips, warming ? warm_up : framed_us) ||
         !framed.run_hops(options.trips, warming ? warm_up : hop_us)) {
       return Error{Errc::timeout, "the loopback hop stopped answering"};
     }
   }
-  return HopBenchResult{summary(std::move(bare_us)), summary(std::move(framed_us)),
-                        summary(std::move(hop_us))};
+  return HopBenchResult{summary(std::move(bare_us)), summary(std::move(tls_us)),
+                        summary(std::move(framed_us)), summary(std::move(hop_us))};
 }
 
 }  // namespace farmesh::net

@@ -1,7 +1,8 @@
 // What a hop costs beside the bare socket it stands on, measured over loopback in one run.
 //
-// Bare: N bytes to an echoing thread and back, plain asio. Framed: the same bytes as a frame
-// through two TCP links. Hop: the same through two connections, where the far side does all that
+// Bare: N bytes to an echoing thread and back, plain asio. Bare TLS: the same through OpenSSL on
+// the socket, with the mesh's settings. Framed: the same bytes as a frame through two links, which
+// are encrypted. Hop: the same through two connections, where the far side does all that
 // a peer with no layers would do: verify and decode the step, check shape and values, answer.
 #pragma once
 
@@ -13,7 +14,7 @@ namespace farmesh::net {
 
 struct HopBenchOptions {
   std::size_t payload_bytes = 8'192;  // a multiple of 4
-  int rounds = 20;                    // the three kinds take turns, so that noise hits all alike
+  int rounds = 20;                    // the kinds take turns, so that noise hits all alike
   int trips = 200;                    // of each kind in one round
 };
 
@@ -24,6 +25,7 @@ struct TripTimes {
 
 struct HopBenchResult {
   TripTimes bare;
+  TripTimes bare_tls;
   TripTimes framed;
   TripTimes hop;
 };

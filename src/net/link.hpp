@@ -13,7 +13,9 @@
 
 #include <farmesh/result.hpp>
 
+#include "base/node_id.hpp"
 #include "base/types.hpp"
+#include "identity/join_token.hpp"
 #include "net/clock.hpp"
 #include "net/task.hpp"
 #include "wire/frame.hpp"
@@ -22,7 +24,19 @@ namespace farmesh::net {
 
 struct LinkLimits {
   std::size_t max_queued_bytes = 128u << 20;  // send() beyond this fails with busy
-  std::size_t max_accepted_links = 1'024;     // a listener closes further ones at once
+  // Of a listener; whoever asks for more is told busy or quota.
+  std::size_t max_accepted_links = 1'024;
+  std::size_t max_links_per_address = 128;
+  std::size_t max_links_per_key = 64;  // of one node, whatever its addresses
+  double handshakes_per_second = 20;   // begun by one address
+  double handshake_burst = 100;        // that an address may begin after a while without
+};
+
+/// Who the ends of a link are, where its transport has proof of it.
+struct LinkIdentity {
+  NodeId local{};  // all zero: there is none, and what hello says is believed
+  NodeId remote{};
+  std::shared_ptr<const identity::Membership> mesh{};  // of this side; null: the open mesh
 };
 
 class Link {
@@ -48,6 +62,11 @@ class Link {
 
   virtual const std::string& remote_address() const noexcept = 0;
 
+  virtual const LinkIdentity& identity() const noexcept {
+    static const LinkIdentity unknown;
+    return unknown;
+  }
+
   /// Frames with a larger payload than this end the link with frame_too_large, before memory is
   /// taken for them. kMaxPayloadBytes at first; a Connection lowers it until the remote has said
   /// hello. Links that receive no bytes ignore it.
@@ -71,8 +90,9 @@ class Transport {
   virtual ~Transport() = default;
   virtual Clock& clock() noexcept = 0;
 
-  /// `address` is "HOST:PORT" ("[v6]:PORT"). Fails with address_invalid, connection_refused,
-  /// timeout, io_error.
+  /// `address` is one of the forms of tcp_address.hpp; where it ends in "/p2p/ID" only the node
+  /// of that id will do. Fails with address_invalid, connection_refused, timeout, io_error,
+  /// tls_failed, identity_mismatch, busy.
   virtual Task<Result<std::shared_ptr<Link>>> dial(std::string address, TimePoint deadline) = 0;
 
   virtual Result<std::unique_ptr<Listener>> listen(

@@ -59,11 +59,12 @@ struct Inbox : std::enable_shared_from_this<Inbox> {
 class PipeEnd final : public Link {
  public:
   PipeEnd(std::shared_ptr<Inbox> mine, std::shared_ptr<Inbox> theirs, std::string remote,
-          LinkLimits limits)
+          LinkLimits limits, const NodeId& id)
       : mine_(std::move(mine)),
         theirs_(std::move(theirs)),
         remote_(std::move(remote)),
-        limits_(limits) {}
+        limits_(limits),
+        identity_{id, id} {}
 
   ~PipeEnd() override {
     const bool was_open = is_open();
@@ -96,23 +97,26 @@ class PipeEnd final : public Link {
   }
 
   const std::string& remote_address() const noexcept override { return remote_; }
+  const LinkIdentity& identity() const noexcept override { return identity_; }
 
  private:
   std::shared_ptr<Inbox> mine_;
   std::shared_ptr<Inbox> theirs_;
   std::string remote_;
   LinkLimits limits_;
+  LinkIdentity identity_;
 };
 
 }  // namespace
 
 std::pair<std::shared_ptr<Link>, std::shared_ptr<Link>> make_pipe(Clock& clock, std::string name_a,
                                                                   std::string name_b,
-                                                                  LinkLimits limits) {
+                                                                  LinkLimits limits,
+                                                                  const NodeId& id) {
   const auto inbox_a = std::make_shared<Inbox>(clock.executor());
   const auto inbox_b = std::make_shared<Inbox>(clock.executor());
-  return {std::make_shared<PipeEnd>(inbox_a, inbox_b, std::move(name_b), limits),
-          std::make_shared<PipeEnd>(inbox_b, inbox_a, std::move(name_a), limits)};
+  return {std::make_shared<PipeEnd>(inbox_a, inbox_b, std::move(name_b), limits, id),
+          std::make_shared<PipeEnd>(inbox_b, inbox_a, std::move(name_a), limits, id)};
 }
 
 }  // namespace farmesh::net

@@ -22,7 +22,10 @@ constexpr int kLastHandlers = 100'000;
 
 // Destroyed in the order thread (joined), transport, clock, context: see clock.hpp.
 struct Runtime::Impl {
-  Impl() : clock(make_real_clock(context)), tcp(make_tcp_transport(context, *clock)) {
+  explicit Impl(const identity::Credentials& self)
+      : clock(make_real_clock(context)),
+        tcp(make_tcp_transport(context, *clock, self)),
+        node_id(self.key.id()) {
     thread = start_thread("fm-net", [this] { run(); });
   }
 
@@ -45,15 +48,17 @@ struct Runtime::Impl {
   asio::io_context context{1};  // one thread runs it
   std::unique_ptr<Clock> clock;
   std::unique_ptr<Transport> tcp;
+  const NodeId node_id;
   std::thread thread;
 };
 
-Runtime::Runtime() : impl_(std::make_unique<Impl>()) {}
+Runtime::Runtime(const identity::Credentials& self) : impl_(std::make_unique<Impl>(self)) {}
 Runtime::~Runtime() = default;
 
 Executor Runtime::executor() noexcept { return impl_->context.get_executor(); }
 Clock& Runtime::clock() noexcept { return *impl_->clock; }
 Transport& Runtime::tcp() noexcept { return *impl_->tcp; }
+const NodeId& Runtime::node_id() const noexcept { return impl_->node_id; }
 
 void Runtime::run_blocking(const std::function<void()>& fn) {
   FARMESH_ASSERT(!impl_->on_thread());

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "identity/join_token.hpp"
 #include "net/clock.hpp"
 #include "net/link.hpp"
 #include "net/task.hpp"
@@ -17,12 +18,14 @@ namespace farmesh::net {
 /// Create before anything that lives on the thread, destroy after.
 class Runtime {
  public:
-  Runtime();
+  /// `self`: who this process is to others; with a new key, somebody nobody knows.
+  explicit Runtime(const identity::Credentials& self = identity::NodeKey::generate());
   ~Runtime();
 
   Executor executor() noexcept;
   Clock& clock() noexcept;
   Transport& tcp() noexcept;
+  const NodeId& node_id() const noexcept;  // by which others know this process
 
   /// Runs `fn` on the network thread and waits for its end. Not from the network thread itself.
   void run_blocking(const std::function<void()>& fn);

@@ -10,6 +10,7 @@
 
 #include "net/link_events.hpp"
 #include "net/sim_transport.hpp"
+#include "net/tcp_address.hpp"
 
 namespace farmesh::net {
 namespace {
@@ -34,6 +35,7 @@ struct End {
   std::string host;
   std::string remote_host;
   std::string remote_address;
+  LinkIdentity identity;
   std::shared_ptr<LinkEvents> events;
   std::weak_ptr<End> other;
   std::deque<Parcel> inbox;              // arrived, not yet delivered
@@ -66,6 +68,11 @@ struct SimWorld : std::enable_shared_from_this<SimWorld> {
 
   bool alive(const std::string& host) const { return !dead.contains(host); }
 
+  NodeId id_of(const std::string& host) const {
+    const auto known = ids.find(host);
+    return known == ids.end() ? NodeId{} : known->second;
+  }
+
   std::pair<std::shared_ptr<End>, std::shared_ptr<End>> join(const std::string& dialler,
                                                              const std::string& address,
                                                              const std::string& acceptor);
@@ -85,6 +92,7 @@ struct SimWorld : std::enable_shared_from_this<SimWorld> {
   std::map<HostPair, Duration> latencies;
   std::set<HostPair> partitions;
   std::set<std::string> dead;
+  std::map<std::string, NodeId> ids;  // of the hosts that have one
   std::map<std::string, std::function<void(std::shared_ptr<Link>)>> listeners;
   std::vector<std::weak_ptr<End>> ends;  // in the order they were made
   std::function<void(const std::string&, const std::string&, const wire::Frame&)> observer;
@@ -101,6 +109,8 @@ std::pair<std::shared_ptr<End>, std::shared_ptr<End>> SimWorld::join(const std::
   auto far = std::make_shared<End>(acceptor, dialler, dialler + ":" + port, clock.executor());
   near->other = far;
   far->other = near;
+  near->identity = {id_of(dialler), id_of(acceptor)};
+  far->identity = {near->identity.remote, near->identity.local};
   std::erase_if(ends, [](const std::weak_ptr<End>& end) { return end.expired(); });
   ends.push_back(near);
   ends.push_back(far);
@@ -227,6 +237,7 @@ class SimLink final : public Link {
   std::size_t queued_bytes() const noexcept override { return end_->travelling_bytes; }
   bool is_open() const noexcept override { return !end_->events->ended(); }
   const std::string& remote_address() const noexcept override { return end_->remote_address; }
+  const LinkIdentity& identity() const noexcept override { return end_->identity; }
 
  private:
   std::shared_ptr<SimWorld> net_;
@@ -277,11 +288,10 @@ class SimTransport final : public Transport {
   static Task<Result<std::shared_ptr<Link>>> dial_from(std::shared_ptr<SimWorld> net,
                                                        std::string host, std::string address,
                                                        TimePoint deadline) {
-    const std::size_t colon = address.rfind(':');
-    if (colon == std::string::npos || colon == 0) {
-      co_return Error{Errc::address_invalid, address + " is not HOST:PORT"};
-    }
-    const std::string remote = address.substr(0, colon);
+    const Result<HostPort> place = parse_address(address);
+    if (!place) co_return place.error();
+    const std::string remote = place->host;
+    const std::string listens_at = remote + ":" + std::to_string(place->port);
     if (!net->alive(host)) co_return Error{Errc::io_error, host + " is down"};
     Clock& clock = net->clock;
     while (net->parted(host, remote)) {  // asked again each second, as a lost SYN is
@@ -291,7 +301,7 @@ class SimTransport final : public Transport {
     }
     const Duration way = net->latency(host, remote);
     co_await clock.sleep_until(std::min(clock.now() + way, deadline));
-    const auto listener = net->listeners.find(address);
+    const auto listener = net->listeners.find(listens_at);
     const bool accepted = net->alive(remote) && listener != net->listeners.end();
     std::shared_ptr<Link> link;
     std::shared_ptr<End> end;
@@ -308,6 +318,9 @@ class SimTransport final : public Transport {
       co_return Error{Errc::connection_lost, host + " went down while dialling"};
     }
     if (answered > deadline) co_return Error{Errc::timeout, address + " did not answer"};
+    if (link && place->id && *place->id != link->identity().remote) {
+      co_return Error{Errc::identity_mismatch, address + " is answered by another node"};
+    }
     if (link) co_return link;
     co_return Error{Errc::connection_refused, "nobody listens at " + address};
   }
@@ -323,7 +336,8 @@ SimNetwork::SimNetwork(Clock& clock, SimConditions conditions, std::uint64_t see
 
 SimNetwork::~SimNetwork() { world_->down = true; }
 
-std::unique_ptr<Transport> SimNetwork::host(const std::string& host) {
+std::unique_ptr<Transport> SimNetwork::host(const std::string& host, const NodeId& id) {
+  world_->ids[host] = id;
   return std::make_unique<SimTransport>(world_, host);
 }
 

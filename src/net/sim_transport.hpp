@@ -16,9 +16,11 @@
 namespace farmesh::net {
 
 /// Two ends of one in-process link: what one sends, the other gets, without copies or delay.
+/// `id` is that of the process, and of both ends; without it, what they say of themselves counts.
 std::pair<std::shared_ptr<Link>, std::shared_ptr<Link>> make_pipe(Clock& clock, std::string name_a,
                                                                   std::string name_b,
-                                                                  LinkLimits limits = {});
+                                                                  LinkLimits limits = {},
+                                                                  const NodeId& id = {});
 
 struct SimConditions {
   Duration latency{};           // one way, every link
@@ -33,8 +35,9 @@ class SimNetwork {
   SimNetwork(Clock& clock, SimConditions conditions, std::uint64_t seed);
   ~SimNetwork();
 
-  /// A transport whose links come from `host` ("a", "peer-3"). Listens as "host:port".
-  std::unique_ptr<Transport> host(const std::string& host);
+  /// A transport whose links come from `host` ("a", "peer-3"). Listens as "host:port". With an
+  /// `id` its links prove it, as TLS would.
+  std::unique_ptr<Transport> host(const std::string& host, const NodeId& id = {});
 
   /// SIGKILL: links of the host end at once for itself; remotes see connection_lost one latency
   /// later. Frames that had left the host may still arrive, frames on their way to it vanish.

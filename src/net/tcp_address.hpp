@@ -1,7 +1,12 @@
-// "HOST:PORT" and "[v6]:PORT" taken apart, and endpoints put back into that form.
+// Addresses of nodes taken apart, and endpoints put back into the plain form.
+//
+//   HOST:PORT  [v6]:PORT  /ip4/HOST/tcp/PORT  /ip6/…  /dns/…      each may end in /p2p/NODE-ID
+//
+// A name may stand wherever a numeric address may. UDP addresses are read too: the DHT has them.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -9,14 +14,18 @@
 
 #include <farmesh/result.hpp>
 
+#include "base/node_id.hpp"
+
 namespace farmesh::net {
 
 struct HostPort {
   std::string host;  // without brackets; never empty
   std::uint16_t port = 0;
+  bool udp = false;
+  std::optional<NodeId> id;  // of the node that is meant, if the address says
 };
 
-/// Fails with address_invalid.
+/// Fails with address_invalid, which names what is wrong with the address.
 Result<HostPort> parse_address(std::string_view address);
 
 std::string format_endpoint(const asio::ip::tcp::endpoint& endpoint);

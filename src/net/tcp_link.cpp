@@ -6,10 +6,11 @@
 #include <cstring>
 #include <deque>
 #include <new>
-#include <optional>
 #include <utility>
+#include <vector>
 
 #include <asio/buffer.hpp>
+#include <asio/post.hpp>
 
 #include "net/link_events.hpp"
 #include "net/tcp_transport.hpp"
@@ -20,20 +21,13 @@ namespace {
 
 using wire::Frame;
 
-// Prefixes, and whatever arrives in the same read. An activation of one token mostly fits, which
-// costs a copy of a few KiB and saves a system call; of larger payloads only the part that came
-// with the prefix is copied.
-constexpr std::size_t kReadBufferBytes = 16u << 10;
-constexpr std::size_t kMaxGather = 48;  // buffers in one write, three a frame
+constexpr std::size_t kRecordBytes = 16u << 10;  // plaintext of a TLS record at most
+// Encrypted for one write. More waits as plaintext, so that a long queue is in memory once.
+constexpr std::size_t kSealBytes = 128u << 10;
+constexpr std::size_t kKeepBytes = 64u << 10;  // of memory for it, while there is nothing to send
+// Parts of a frame up to this size share a record, at the price of a copy.
+constexpr std::size_t kCopyBytes = 1u << 10;
 constexpr std::chrono::seconds kLinger{1};
-
-// The buffers of one write. Asio copies the sequence it is given; this one is two pointers.
-struct Gather {
-  const asio::const_buffer* first;
-  const asio::const_buffer* last;
-  const asio::const_buffer* begin() const noexcept { return first; }
-  const asio::const_buffer* end() const noexcept { return last; }
-};
 
 // A frame on its way out.
 struct Outgoing {
@@ -41,52 +35,75 @@ struct Outgoing {
   Frame frame;
 };
 
-// A frame on its way in: its prefix has been read and found within bounds.
+// A frame on its way in: decrypted part by part to where it stays.
 struct Incoming {
+  std::array<std::byte, wire::kPrefixBytes> prefix;
   Frame frame;  // without its payload
   AlignedBuffer payload;
-  std::size_t header_filled = 0;
-  std::size_t payload_filled = 0;
+  std::size_t filled = 0;  // bytes of prefix, header and payload
+  bool sized = false;      // the prefix was read, and found within bounds
 
-  MutableByteView header_rest() { return MutableByteView(frame.header).subspan(header_filled); }
-  MutableByteView payload_rest() { return payload.view().subspan(payload_filled); }
+  /// Of the part that is being filled; empty when the frame is complete.
+  MutableByteView rest() {
+    std::size_t at = filled;
+    for (const MutableByteView part :
+         {MutableByteView(prefix), MutableByteView(frame.header), payload.view()}) {
+      if (at < part.size()) return part.subspan(at);
+      at -= part.size();
+    }
+    return {};
+  }
+  bool begun() const noexcept { return filled > 0; }
+};
 
-  /// Takes what belongs to this frame from the front of `bytes`.
-  std::size_t fill(ByteView bytes) {
-    const std::size_t header_part = std::min(bytes.size(), header_rest().size());
-    if (header_part > 0) std::memcpy(header_rest().data(), bytes.data(), header_part);
-    const ByteView after = bytes.subspan(header_part);
-    const std::size_t payload_part = std::min(after.size(), payload_rest().size());
-    if (payload_part > 0) std::memcpy(payload_rest().data(), after.data(), payload_part);
-    return arrived(header_part + payload_part);
+// Collects small parts of frames into records, and hands large ones on as they lie.
+class Sealer {
+ public:
+  explicit Sealer(TlsSession& tls) : tls_(tls) {}
+
+  Result<void> add(ByteView part) {
+    if (part.size() > kCopyBytes) {
+      const Result<void> flushed = flush();
+      return flushed ? tls_.write(part) : flushed;
+    }
+    if (filled_ + part.size() > record().size()) {
+      const Result<void> flushed = flush();
+      if (!flushed) return flushed;
+    }
+    if (!part.empty()) std::memcpy(record().data() + filled_, part.data(), part.size());
+    filled_ += part.size();
+    return {};
   }
 
-  /// Counts bytes that were read into place.
-  std::size_t arrived(std::size_t bytes) {
-    const std::size_t header_part = std::min(bytes, header_rest().size());
-    header_filled += header_part;
-    const std::size_t payload_part = std::min(bytes - header_part, payload_rest().size());
-    payload_filled += payload_part;
-    return header_part + payload_part;
+  Result<void> flush() {
+    const std::size_t count = std::exchange(filled_, 0);
+    return tls_.write(ByteView(record()).first(count));
   }
 
-  bool complete() { return header_rest().empty() && payload_rest().empty(); }
+  std::size_t sealed_bytes() { return tls_.outgoing().size() + filled_; }
+
+ private:
+  // One for all links: nothing stays in it between calls.
+  static std::array<std::byte, kRecordBytes>& record() {
+    thread_local std::array<std::byte, kRecordBytes> bytes;
+    return bytes;
+  }
+
+  TlsSession& tls_;
+  std::size_t filled_ = 0;
 };
 
 // The socket with its two loops. It outlives its link for a moment when the last frames are
 // still to be sent; the loops' handlers keep it alive.
 class Channel : public std::enable_shared_from_this<Channel> {
  public:
-  Channel(std::shared_ptr<TcpShared> shared, asio::ip::tcp::socket socket, bool accepted)
+  Channel(std::shared_ptr<TcpShared> shared, asio::ip::tcp::socket socket,
+          std::unique_ptr<TlsSession> tls, std::optional<AcceptGate::Ticket> ticket)
       : shared_(std::move(shared)),
+        ticket_(std::move(ticket)),
         socket_(std::move(socket)),
-        events_(std::make_shared<LinkEvents>(socket_.get_executor())),
-        accepted_(accepted) {
-    if (accepted_) ++shared_->accepted_links;
-  }
-  ~Channel() {
-    if (accepted_) --shared_->accepted_links;
-  }
+        tls_(std::move(tls)),
+        events_(std::make_shared<LinkEvents>(socket_.get_executor())) {}
 
   void start(std::function<void(Frame)> on_frame, std::function<void(Error)> on_close);
   Result<void> send(Frame frame);
@@ -101,47 +118,50 @@ class Channel : public std::enable_shared_from_this<Channel> {
  private:
   void enqueue(Frame frame);
   void write();
+  Result<void> seal();
+  Result<std::size_t> seal_some(Sealer& sealer);
+  void write_sealed();
   void wrote(std::size_t bytes);
-  void write_on();
   void read();
-  void arrived(std::size_t bytes);
+  void arrived();
   void take_frames();
-  Result<void> begin_frame();
+  Result<void> size_frame();
+  void hand_on();
   void watch_frame();
   void watch_at(TimePoint when);
   void refuse(const Error& error);
   void lose(Error reason);
   void linger();
-  void discard();
   void close_socket();
 
   std::shared_ptr<TcpShared> shared_;
+  std::optional<AcceptGate::Ticket> ticket_;
   asio::ip::tcp::socket socket_;
+  std::unique_ptr<TlsSession> tls_;
   std::shared_ptr<LinkEvents> events_;
-  const bool accepted_;
+  bool reading_ = false;
   bool lingering_ = false;  // ended by this side; the last frames leave, what comes is discarded
   TimePoint last_progress_ = TimePoint::min();
 
   std::deque<Outgoing> outgoing_;
-  std::size_t queued_bytes_ = 0;
-  std::size_t front_written_ = 0;  // bytes of the first outgoing frame
+  std::size_t queued_bytes_ = 0;        // of frames, until the write that holds them has ended
+  std::size_t front_sealed_ = 0;        // bytes of the first outgoing frame
+  std::size_t sealed_frame_bytes_ = 0;  // of frames, in the write under way
+  std::vector<std::byte> sealed_;       // ciphertext of the write under way
+  std::size_t sealed_written_ = 0;
   bool writing_ = false;
-  std::array<asio::const_buffer, kMaxGather> gather_;
 
   std::uint32_t payload_limit_ = wire::kMaxPayloadBytes;
-  std::unique_ptr<std::byte[]> buffer_;  // [buffer_begin_, buffer_end_) is unread
-  std::size_t buffer_begin_ = 0;
-  std::size_t buffer_end_ = 0;
-  std::optional<Incoming> incoming_;
+  Incoming incoming_;
   std::optional<TimePoint> frame_due_;  // when the frame that has begun must be complete
   bool watching_ = false;               // a timer for it is set
 };
 
+// What came with the end of the handshake is looked at first, in a turn of its own.
 void Channel::start(std::function<void(Frame)> on_frame, std::function<void(Error)> on_close) {
   events_->start(std::move(on_frame), std::move(on_close));
   if (events_->ended()) return;
-  buffer_ = std::make_unique<std::byte[]>(kReadBufferBytes);
-  read();
+  asio::post(socket_.get_executor(), [self = shared_from_this()] { self->arrived(); });
 }
 
 // ---- out ----
@@ -162,23 +182,58 @@ void Channel::enqueue(Frame frame) {
 
 // One write at a time; frames that queue up meanwhile leave together in the next.
 void Channel::write() {
-  if (writing_ || outgoing_.empty() || !socket_.is_open()) return;
-  std::size_t count = 0;
-  std::size_t skip = front_written_;
-  for (const Outgoing& out : outgoing_) {
-    if (count + 3 > kMaxGather) break;
-    for (const ByteView part :
-         {ByteView(out.prefix), ByteView(out.frame.header), out.frame.payload.view()}) {
-      const std::size_t skipped = std::min(skip, part.size());
-      skip -= skipped;
-      const ByteView rest = part.subspan(skipped);
-      if (!rest.empty()) gather_[count++] = asio::const_buffer(rest.data(), rest.size());
-    }
+  if (writing_ || !socket_.is_open()) return;
+  const Result<void> sealed = seal();
+  if (!sealed) return lose(sealed.error());
+  if (!sealed_.empty()) return write_sealed();
+  if (!lingering_) return;
+  std::error_code ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+}
+
+// Encrypts what waits, to the amount of one write. TLS itself may have something to say, too.
+Result<void> Channel::seal() {
+  sealed_.clear();
+  sealed_written_ = 0;
+  Sealer sealer(*tls_);
+  while (!outgoing_.empty() && sealer.sealed_bytes() < kSealBytes) {
+    const Result<std::size_t> bytes = seal_some(sealer);
+    if (!bytes) return bytes.error();
+    sealed_frame_bytes_ += *bytes;
+    front_sealed_ += *bytes;
+    if (front_sealed_ < outgoing_.front().frame.wire_bytes()) continue;
+    front_sealed_ = 0;
+    outgoing_.pop_front();
   }
+  const Result<void> flushed = sealer.flush();
+  std::swap(sealed_, tls_->outgoing());
+  return flushed;
+}
+
+// The next part of the first outgoing frame, up to a bound. Returns its size.
+Result<std::size_t> Channel::seal_some(Sealer& sealer) {
+  const Outgoing& out = outgoing_.front();
+  std::size_t skip = front_sealed_;
+  for (const ByteView part :
+       {ByteView(out.prefix), ByteView(out.frame.header), out.frame.payload.view()}) {
+    if (skip >= part.size()) {
+      skip -= part.size();
+      continue;
+    }
+    const ByteView rest = part.subspan(skip, std::min(part.size() - skip, kSealBytes));
+    const Result<void> added = sealer.add(rest);
+    if (!added) return added.error();
+    return rest.size();
+  }
+  return std::size_t{0};
+}
+
+void Channel::write_sealed() {
   writing_ = true;
-  const Gather buffers{gather_.data(), gather_.data() + count};
+  const ByteView rest = ByteView(sealed_).subspan(sealed_written_);
   socket_.async_write_some(
-      buffers, [self = shared_from_this()](std::error_code error, std::size_t bytes) {
+      asio::const_buffer(rest.data(), rest.size()),
+      [self = shared_from_this()](std::error_code error, std::size_t bytes) {
         self->writing_ = false;
         if (!self->socket_.is_open()) return;
         if (error) return self->lose({Errc::connection_lost, "sending failed: " + error.message()});
@@ -187,104 +242,89 @@ void Channel::write() {
 }
 
 void Channel::wrote(std::size_t bytes) {
-  queued_bytes_ -= bytes;
-  front_written_ += bytes;
-  while (!outgoing_.empty() && front_written_ >= outgoing_.front().frame.wire_bytes()) {
-    front_written_ -= outgoing_.front().frame.wire_bytes();
-    outgoing_.pop_front();
-  }
-  if (!outgoing_.empty()) last_progress_ = shared_->clock.now();
-  write_on();
-}
-
-void Channel::write_on() {
-  if (!outgoing_.empty()) return write();
-  if (!lingering_) return;
-  std::error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  sealed_written_ += bytes;
+  const bool all = sealed_written_ == sealed_.size();
+  if (all) queued_bytes_ -= std::exchange(sealed_frame_bytes_, 0);
+  if (!all || !outgoing_.empty()) last_progress_ = shared_->clock.now();
+  if (!all) return write_sealed();
+  if (outgoing_.empty() && sealed_.capacity() > kKeepBytes) sealed_ = {};
+  write();
 }
 
 // ---- in ----
 
-// Reads into place what the frame that has begun still lacks, and what follows into the buffer.
 void Channel::read() {
-  if (!socket_.is_open()) return;
-  if (lingering_) discard();
-  std::array<asio::mutable_buffer, 3> buffers;
-  if (incoming_) {
-    const MutableByteView header = incoming_->header_rest();
-    const MutableByteView payload = incoming_->payload_rest();
-    buffers[0] = asio::mutable_buffer(header.data(), header.size());
-    buffers[1] = asio::mutable_buffer(payload.data(), payload.size());
-  }
-  buffers[2] = asio::mutable_buffer(buffer_.get() + buffer_end_, kReadBufferBytes - buffer_end_);
-  socket_.async_read_some(buffers, [self = shared_from_this()](std::error_code error,
-                                                               std::size_t bytes) {
-    if (!self->socket_.is_open()) return;
-    if (error) {
-      const bool half = self->incoming_ || self->buffer_end_ > self->buffer_begin_;
-      const std::string how = error == asio::error::eof ? "closed by the remote" : error.message();
-      return self->lose({Errc::connection_lost, half ? how + " in mid-frame" : how});
-    }
-    self->arrived(bytes);
-  });
+  if (reading_ || !socket_.is_open()) return;
+  reading_ = true;
+  const MutableByteView room = tls_->room();
+  socket_.async_read_some(
+      asio::mutable_buffer(room.data(), room.size()),
+      [self = shared_from_this()](std::error_code error, std::size_t bytes) {
+        self->reading_ = false;
+        if (!self->socket_.is_open()) return;
+        if (error) {
+          const bool half = self->incoming_.begun();
+          const std::string how =
+              error == asio::error::eof ? "closed by the remote" : error.message();
+          return self->lose({Errc::connection_lost, half ? how + " in mid-frame" : how});
+        }
+        self->last_progress_ = self->shared_->clock.now();
+        if (self->lingering_) return self->read();  // unread by TLS: the room is free again
+        self->tls_->arrived(bytes);
+        self->arrived();
+      });
 }
 
-void Channel::arrived(std::size_t bytes) {
-  if (lingering_) return read();
-  last_progress_ = shared_->clock.now();
-  if (incoming_) bytes -= incoming_->arrived(bytes);
-  buffer_end_ += bytes;
+void Channel::arrived() {
   take_frames();
+  if (is_open()) write();  // what TLS answers by itself
   read();
 }
 
-// Hands on every complete frame; leaves the buffer with room for at least a prefix.
+// Decrypts what has arrived to where it belongs and hands on every complete frame.
 void Channel::take_frames() {
   while (is_open()) {
-    if (!incoming_) {
-      if (buffer_end_ - buffer_begin_ < wire::kPrefixBytes) break;
-      const Result<void> begun = begin_frame();
-      if (!begun) return refuse(begun.error());
+    const MutableByteView rest = incoming_.rest();
+    const Result<std::size_t> got = tls_->read(rest);
+    if (!got) return lose(got.error());
+    if (*got == 0) break;
+    incoming_.filled += *got;
+    if (*got < rest.size()) continue;
+    if (!incoming_.sized) {
+      const Result<void> sized = size_frame();
+      if (!sized) return refuse(sized.error());
     }
-    if (!incoming_->complete()) break;
-    Frame frame = std::move(incoming_->frame);
-    if (incoming_->payload.size() > 0) frame.payload = Payload(std::move(incoming_->payload));
-    incoming_.reset();
-    frame_due_.reset();
-    events_->deliver(std::move(frame));
+    if (incoming_.rest().empty()) hand_on();
   }
-  const std::size_t left = buffer_end_ - buffer_begin_;
-  if (left > 0 && buffer_begin_ > 0) {
-    std::memmove(buffer_.get(), buffer_.get() + buffer_begin_, left);
-  }
-  buffer_begin_ = 0;
-  buffer_end_ = left;
-  if (is_open() && (incoming_ || left > 0)) watch_frame();
+  if (is_open() && incoming_.begun()) watch_frame();
 }
 
-// Decodes the prefix at the front of the buffer, takes memory for the frame if it is within
-// bounds, and fills in what has arrived of it.
-Result<void> Channel::begin_frame() {
-  const ByteView unread(buffer_.get() + buffer_begin_, buffer_end_ - buffer_begin_);
-  const Result<wire::FramePrefix> prefix = wire::decode_prefix(unread.first<wire::kPrefixBytes>());
+// Reads the prefix and takes memory for the frame if it is within bounds.
+Result<void> Channel::size_frame() {
+  const Result<wire::FramePrefix> prefix = wire::decode_prefix(incoming_.prefix);
   if (!prefix) return prefix.error();
   if (prefix->payload_bytes > payload_limit_) {
     return {Errc::frame_too_large,
             "payload of " + std::to_string(prefix->payload_bytes) + " bytes before hello"};
   }
-  Incoming& incoming = incoming_.emplace();
-  incoming.frame.verb = prefix->verb;
-  incoming.frame.reply = prefix->reply;
-  incoming.frame.stream = prefix->stream;
+  incoming_.frame.verb = prefix->verb;
+  incoming_.frame.reply = prefix->reply;
+  incoming_.frame.stream = prefix->stream;
+  incoming_.sized = true;
   try {
-    incoming.frame.header.resize(prefix->header_bytes);
-    incoming.payload = AlignedBuffer(prefix->payload_bytes);
+    incoming_.frame.header.resize(prefix->header_bytes);
+    incoming_.payload = AlignedBuffer(prefix->payload_bytes);
   } catch (const std::bad_alloc&) {
     return {Errc::out_of_memory, "no memory for a frame"};
   }
-  buffer_begin_ += wire::kPrefixBytes + incoming.fill(unread.subspan(wire::kPrefixBytes));
   return {};
+}
+
+void Channel::hand_on() {
+  Incoming complete = std::exchange(incoming_, Incoming{});
+  if (complete.payload.size() > 0) complete.frame.payload = Payload(std::move(complete.payload));
+  frame_due_.reset();
+  events_->deliver(std::move(complete.frame));
 }
 
 // A frame that has begun must arrive within kFrameTimeout. One timer at most is set a link, and
@@ -349,31 +389,28 @@ void Channel::linger() {
   shared_->clock.call_at(shared_->clock.now() + kLinger, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->close_socket();
   });
-  if (!writing_) write_on();
-  if (!buffer_) {
-    buffer_ = std::make_unique<std::byte[]>(kReadBufferBytes);
-    read();
-  }
+  incoming_ = {};
+  write();
+  if (reading_) return;
+  tls_->arrived(0);
+  read();
 }
 
-// Only while no read is under way: the kernel may write into what this frees.
-void Channel::discard() {
-  incoming_.reset();
-  buffer_begin_ = buffer_end_ = 0;
-}
-
+// A read or write under way may still use the buffers of TLS; they go with this object.
 void Channel::close_socket() {
   std::error_code ignored;
   socket_.close(ignored);
-  discard();
+  incoming_ = {};
   outgoing_.clear();
   queued_bytes_ = 0;
 }
 
 class TcpLink final : public Link {
  public:
-  TcpLink(std::shared_ptr<Channel> channel, std::string remote_address)
-      : channel_(std::move(channel)), remote_address_(std::move(remote_address)) {}
+  TcpLink(std::shared_ptr<Channel> channel, std::string remote_address, LinkIdentity identity)
+      : channel_(std::move(channel)),
+        remote_address_(std::move(remote_address)),
+        identity_(std::move(identity)) {}
   ~TcpLink() override { channel_->drop(); }
 
   void start(std::function<void(Frame)> on_frame, std::function<void(Error)> on_close) override {
@@ -386,20 +423,26 @@ class TcpLink final : public Link {
   bool is_open() const noexcept override { return channel_->is_open(); }
   TimePoint last_progress() const noexcept override { return channel_->last_progress(); }
   const std::string& remote_address() const noexcept override { return remote_address_; }
+  const LinkIdentity& identity() const noexcept override { return identity_; }
 
  private:
   std::shared_ptr<Channel> channel_;
   std::string remote_address_;
+  LinkIdentity identity_;
 };
 
 }  // namespace
 
 std::shared_ptr<Link> make_tcp_link(std::shared_ptr<TcpShared> shared, asio::ip::tcp::socket socket,
-                                    std::string remote_address, bool accepted) {
+                                    std::unique_ptr<TlsSession> tls, std::string remote_address,
+                                    std::optional<AcceptGate::Ticket> ticket) {
   std::error_code ignored;
   socket.set_option(asio::ip::tcp::no_delay(true), ignored);
-  auto channel = std::make_shared<Channel>(std::move(shared), std::move(socket), accepted);
-  return std::make_shared<TcpLink>(std::move(channel), std::move(remote_address));
+  LinkIdentity identity{shared->self.key.id(), tls->remote_id(), shared->self.mesh};
+  auto channel = std::make_shared<Channel>(std::move(shared), std::move(socket), std::move(tls),
+                                           std::move(ticket));
+  return std::make_shared<TcpLink>(std::move(channel), std::move(remote_address),
+                                   std::move(identity));
 }
 
 }  // namespace farmesh::net

@@ -12,6 +12,8 @@
 #include "base/log.hpp"
 #include "net/tcp_address.hpp"
 #include "net/tcp_link.hpp"
+#include "net/tls_handshake.hpp"
+#include "wire/messages.hpp"
 
 namespace farmesh::net {
 namespace {
@@ -19,6 +21,8 @@ namespace {
 using asio::ip::tcp;
 
 constexpr std::chrono::milliseconds kAcceptPause{100};  // after the system refused a socket
+constexpr std::chrono::seconds kTurnAwayTime{1};
+constexpr int kMaxTurnedAway = 64;  // told so at once; more are just closed
 
 Error socket_error(const std::error_code& error, const std::string& what) {
   Errc code = Errc::io_error;
@@ -42,6 +46,40 @@ struct Dial {
   tcp::socket socket;
   bool expired = false;
 };
+
+// What one address is counted by: of version 6, the network that one household or machine has.
+std::string counted_as(const asio::ip::address& address) {
+  if (!address.is_v6() || address.to_v6().is_v4_mapped()) return address.to_string();
+  auto bytes = address.to_v6().to_bytes();
+  std::fill(bytes.begin() + 8, bytes.end(), std::uint8_t{0});
+  return asio::ip::address_v6(bytes).to_string() + "/64";
+}
+
+// A socket that has been accepted, until it has become a link.
+struct Arrival {
+  Arrival(tcp::socket s, std::string from) : socket(std::move(s)), remote(std::move(from)) {}
+
+  void expire() {
+    std::error_code ignored;
+    socket.close(ignored);
+  }
+
+  tcp::socket socket;
+  std::string remote;
+  std::optional<AcceptGate::Ticket> ticket;
+};
+
+// Tells a remote that has shaken hands why it gets no further.
+void refuse(Link& link, const Error& error) {
+  wire::ErrorMessage message;
+  message.code = error.code;
+  message.detail = error.detail;
+  wire::Frame frame;
+  frame.verb = wire::Verb::error;
+  frame.header = wire::encode(message);
+  static_cast<void>(link.send(std::move(frame)));  // a courtesy
+  link.close(error);
+}
 
 // The acceptor with its loop; the listener that owns it closes it.
 class Acceptor : public std::enable_shared_from_this<Acceptor> {
@@ -82,12 +120,56 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     std::error_code error;
     const tcp::endpoint remote = socket.remote_endpoint(error);
     if (error) return;  // gone again
-    if (shared_->accepted_links >= shared_->limits.max_accepted_links) {
-      log(LogLevel::warning, "net", "too many links: refused " + format_endpoint(remote));
+    auto arrival = std::make_shared<Arrival>(std::move(socket), format_endpoint(remote));
+    Result<AcceptGate::Ticket> ticket =
+        shared_->gate.admit(counted_as(remote.address()), shared_->clock.now());
+    if (!ticket) {
+      log(LogLevel::debug, "net", "refused " + arrival->remote + ": " + ticket.error().to_string());
+      if (turned_away_ >= kMaxTurnedAway) return;
+      ++turned_away_;
+      spawn(acceptor_.get_executor(), "turn away", turn_away(shared_from_this(), arrival));
       return;
     }
-    const auto on_link = on_link_;  // outlives a listener that is destroyed inside
-    on_link(make_tcp_link(shared_, std::move(socket), format_endpoint(remote), true));
+    arrival->ticket.emplace(std::move(*ticket));
+    spawn(acceptor_.get_executor(), "welcome", welcome(shared_from_this(), arrival));
+  }
+
+  static Task<void> welcome(std::shared_ptr<Acceptor> self, std::shared_ptr<Arrival> arrival) {
+    Clock& clock = self->shared_->clock;
+    const TimerId timer =
+        clock.call_at(clock.now() + kHandshakeTimeout, [arrival] { arrival->expire(); });
+    auto session = std::make_unique<TlsSession>(self->shared_->tls, TlsSession::Side::accepting);
+    Task<Result<void>> shaking = shake_hands(arrival->socket, *session);
+    const Result<void> shaken = co_await std::move(shaking);
+    clock.cancel(timer);
+    if (!self->acceptor_.is_open()) co_return;
+    if (!shaken) {
+      log(LogLevel::debug, "net",
+          "no link from " + arrival->remote + ": " + shaken.error().to_string());
+      co_return;
+    }
+    const Result<void> known = arrival->ticket->identify(session->remote_id());
+    const std::shared_ptr<Link> link =
+        make_tcp_link(self->shared_, std::move(arrival->socket), std::move(session),
+                      std::move(arrival->remote), std::move(arrival->ticket));
+    if (!known) {
+      refuse(*link, known.error());
+      co_return;
+    }
+    const auto on_link = self->on_link_;  // outlives a listener that is destroyed inside
+    on_link(link);
+  }
+
+  // Says no in the words of TLS, which costs nothing, and waits a moment for the remote to read
+  // it: closing before would lose it.
+  static Task<void> turn_away(std::shared_ptr<Acceptor> self, std::shared_ptr<Arrival> arrival) {
+    Clock& clock = self->shared_->clock;
+    const TimerId timer =
+        clock.call_at(clock.now() + kTurnAwayTime, [arrival] { arrival->expire(); });
+    Task<void> refusing = refuse_handshake(arrival->socket);
+    co_await std::move(refusing);
+    clock.cancel(timer);
+    --self->turned_away_;
   }
 
   // Out of descriptors, most likely: trying again at once would spin.
@@ -102,6 +184,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   std::shared_ptr<TcpShared> shared_;
   tcp::acceptor acceptor_;
   std::function<void(std::shared_ptr<Link>)> on_link_;
+  int turned_away_ = 0;
 };
 
 class TcpListener final : public Listener {
@@ -118,8 +201,9 @@ class TcpListener final : public Listener {
 
 class TcpTransport final : public Transport {
  public:
-  TcpTransport(asio::io_context& context, Clock& clock, LinkLimits limits)
-      : context_(context), shared_(std::make_shared<TcpShared>(clock, limits)) {}
+  TcpTransport(asio::io_context& context, Clock& clock, const identity::Credentials& self,
+               LinkLimits limits)
+      : context_(context), shared_(std::make_shared<TcpShared>(clock, limits, self)) {}
   ~TcpTransport() override { shared_->ended = true; }
 
   Clock& clock() noexcept override { return shared_->clock; }
@@ -129,12 +213,14 @@ class TcpTransport final : public Transport {
     Clock& clock = shared_->clock;
     if (clock.now() >= deadline) co_return Error{Errc::timeout, "no time left to dial " + address};
     const TimerId timer = clock.call_at(deadline, [dial] { dial->expire(); });
-    Task<Result<void>> connecting = connect(dial, address);
+    auto session = std::make_unique<TlsSession>(shared_->tls, TlsSession::Side::dialling);
+    Task<Result<void>> connecting = connect(dial, *session, address);
     Result<void> connected = co_await std::move(connecting);
     clock.cancel(timer);
     if (dial->expired) co_return Error{Errc::timeout, address + " did not answer"};
     if (!connected) co_return connected.error();
-    co_return make_tcp_link(shared_, std::move(dial->socket), std::move(address), false);
+    co_return make_tcp_link(shared_, std::move(dial->socket), std::move(session),
+                            std::move(address), std::nullopt);
   }
 
   // Resolves a name by asking the system and waiting: listeners are made at start-up.
@@ -142,6 +228,7 @@ class TcpTransport final : public Transport {
       const std::string& address, std::function<void(std::shared_ptr<Link>)> on_link) override {
     const Result<HostPort> place = parse_address(address);
     if (!place) return place.error();
+    if (place->udp) return {Errc::address_invalid, address + " is no TCP address"};
     std::error_code error;
     tcp::resolver resolver(context_);
     const auto found =
@@ -158,24 +245,43 @@ class TcpTransport final : public Transport {
   }
 
  private:
-  // Tries each address of the host in turn; the error of the last one counts.
-  static Task<Result<void>> connect(std::shared_ptr<Dial> dial, std::string address) {
+  static Task<Result<void>> connect(std::shared_ptr<Dial> dial, TlsSession& session,
+                                    std::string address) {
     const Result<HostPort> place = parse_address(address);
     if (!place) co_return place.error();
-    if (place->port == 0) co_return Error{Errc::address_invalid, address + " has no port to dial"};
+    if (place->udp || place->port == 0) {
+      co_return Error{Errc::address_invalid, address + " has no TCP port to dial"};
+    }
+    Task<Result<void>> connecting = connect_socket(dial, *place, address);
+    const Result<void> connected = co_await std::move(connecting);
+    if (!connected) co_return connected.error();
+    Task<Result<void>> shaking = shake_hands(dial->socket, session);
+    const Result<void> shaken = co_await std::move(shaking);
+    if (!shaken) co_return Error{shaken.error().code, address + ": " + shaken.error().detail};
+    if (place->id && *place->id != session.remote_id()) {
+      co_return Error{Errc::identity_mismatch, address + " is answered by node " +
+                                                   short_name(session.remote_id()) + ", not " +
+                                                   short_name(*place->id)};
+    }
+    co_return Result<void>();
+  }
+
+  // Tries each address of the host in turn; the error of the last one counts.
+  static Task<Result<void>> connect_socket(std::shared_ptr<Dial> dial, HostPort place,
+                                           std::string address) {
     std::vector<tcp::endpoint> endpoints;
     std::error_code error;
-    const auto numeric = asio::ip::make_address(place->host, error);
+    const auto numeric = asio::ip::make_address(place.host, error);
     if (!error) {
-      endpoints.emplace_back(numeric, place->port);
+      endpoints.emplace_back(numeric, place.port);
     } else {
-      const std::string port = std::to_string(place->port);
+      const std::string port = std::to_string(place.port);
       auto resolving = dial->resolver.async_resolve(
-          place->host, port, asio::redirect_error(asio::use_awaitable, error));
+          place.host, port, asio::redirect_error(asio::use_awaitable, error));
       const tcp::resolver::results_type found = co_await std::move(resolving);
       for (const auto& entry : found) endpoints.push_back(entry.endpoint());
       if (endpoints.empty()) {
-        co_return Error{Errc::address_invalid, place->host + " is not the name of an address"};
+        co_return Error{Errc::address_invalid, place.host + " is not the name of an address"};
       }
     }
     Error last{Errc::io_error, address};
@@ -199,8 +305,9 @@ class TcpTransport final : public Transport {
 }  // namespace
 
 std::unique_ptr<Transport> make_tcp_transport(asio::io_context& context, Clock& clock,
+                                              const identity::Credentials& self,
                                               LinkLimits limits) {
-  return std::make_unique<TcpTransport>(context, clock, limits);
+  return std::make_unique<TcpTransport>(context, clock, self, limits);
 }
 
 }  // namespace farmesh::net

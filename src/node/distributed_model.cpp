@@ -25,7 +25,9 @@ DistributedModel& DistributedModel::operator=(DistributedModel&&) noexcept = def
 DistributedModel::~DistributedModel() = default;
 
 Result<DistributedModel> DistributedModel::open(ModelOptions options) {
-  auto model = std::make_shared<node::OpenModel>(std::move(options));
+  Result<node::OwnIdentity> self = node::own_identity(options.identity);
+  if (!self) return self.error();
+  auto model = std::make_shared<node::OpenModel>(std::move(options), *std::move(self));
   if (const Result<void> opened = model->open(); !opened) return opened.error();
   auto impl = std::make_shared<Impl>();
   impl->model = std::move(model);

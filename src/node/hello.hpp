@@ -10,10 +10,7 @@ namespace farmesh::node {
 /// "farmesh 0.1.0"
 std::string software_name();
 
-/// New for each process: nodes have no lasting identity yet.
-wire::NodeId random_node_id();
-
 /// The hello of a driver, which serves nothing.
-wire::Hello client_hello();
+wire::Hello client_hello(const NodeId& self);
 
 }  // namespace farmesh::node

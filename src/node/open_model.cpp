@@ -24,7 +24,8 @@ Error most_telling(const Failures& failures, Error otherwise) {
   const auto refused = std::find_if(failures.begin(), failures.end(), [](const auto& failure) {
     const Errc code = failure.second.code;
     return code == Errc::weights_mismatch || code == Errc::numerics_mismatch ||
-           code == Errc::version_unsupported;
+           code == Errc::version_unsupported || code == Errc::identity_mismatch ||
+           code == Errc::join_refused;
   });
   if (refused != failures.end()) return refused->second;
   for (const auto& [address, error] : failures) {
@@ -35,7 +36,8 @@ Error most_telling(const Failures& failures, Error otherwise) {
 
 }  // namespace
 
-OpenModel::OpenModel(ModelOptions options) : options_(std::move(options)) {}
+OpenModel::OpenModel(ModelOptions options, OwnIdentity self)
+    : options_(std::move(options)), self_(std::move(self)), runtime_(self_.credentials) {}
 
 OpenModel::~OpenModel() {
   if (turns_) {
@@ -101,7 +103,7 @@ Result<void> OpenModel::open_weights() {
 
 void OpenModel::make_peer_set() {
   driver::PeerSetOptions set;
-  set.hello = client_hello();
+  set.hello = client_hello(runtime_.node_id());
   set.dial_timeout = options_.connect_timeout;
   if (hash_) set.model_hash = *hash_;
   if (worker_) set.numerics_class = worker_->info().numerics_class;
@@ -128,13 +130,14 @@ net::Task<Result<void>> OpenModel::connect() {
 
 net::Task<Result<void>> OpenModel::add_local_stage() {
   serve::PeerOptions peer;
-  peer.node_id = random_node_id();
+  peer.node_id = runtime_.node_id();
   peer.software = software_name();
   peer.model_id = options_.model_id;
   peer.model_hash = *hash_;
   peer.num_layers = config_.num_layers;
   local_peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *worker_, std::move(peer));
-  auto [driver_end, stage_end] = net::make_pipe(runtime_.clock(), kLocalName, "driver");
+  auto [driver_end, stage_end] =
+      net::make_pipe(runtime_.clock(), kLocalName, "driver", {}, runtime_.node_id());
   local_peer_->attach(std::move(stage_end));
   co_return co_await peers_->add_local(kLocalName, std::move(driver_end));
 }

@@ -19,6 +19,7 @@
 #include "driver/peer_set.hpp"
 #include "model/model_config.hpp"
 #include "net/runtime.hpp"
+#include "node/own_identity.hpp"
 #include "serve/peer.hpp"
 #include "serve/worker.hpp"
 
@@ -26,7 +27,7 @@ namespace farmesh::node {
 
 class OpenModel {
  public:
-  explicit OpenModel(ModelOptions options);
+  OpenModel(ModelOptions options, OwnIdentity self);
   ~OpenModel();
   OpenModel(const OpenModel&) = delete;
   OpenModel& operator=(const OpenModel&) = delete;
@@ -47,6 +48,7 @@ class OpenModel {
   std::vector<PeerStatus> peer_status() const;
 
   const ModelOptions options_;
+  const OwnIdentity self_;
   net::Runtime runtime_;
   model::ModelConfig config_;
   std::optional<ModelHash> hash_;

@@ -15,6 +15,7 @@
 #include "node/generate_service.hpp"
 #include "node/hello.hpp"
 #include "node/model_text.hpp"
+#include "node/own_identity.hpp"
 #include "node/stage.hpp"
 
 namespace farmesh {
@@ -23,7 +24,11 @@ namespace {
 // What lives on the network thread, and the thread itself.
 class ServingNode {
  public:
-  explicit ServingNode(PeerOptions options) : options_(std::move(options)) {}
+  ServingNode(PeerOptions options, node::OwnIdentity self)
+      : options_(std::move(options)),
+        self_(std::move(self)),
+        runtime_(self_.credentials),
+        node_id_(to_string(self_.credentials.key.id())) {}
   ~ServingNode() { stop(std::chrono::milliseconds(0)); }
   ServingNode(const ServingNode&) = delete;
   ServingNode& operator=(const ServingNode&) = delete;
@@ -34,6 +39,7 @@ class ServingNode {
   PeerStats stats();
 
   const std::string& address() const noexcept { return address_; }
+  const std::string& node_id() const noexcept { return node_id_; }
   const std::string& numerics_class() const noexcept { return numerics_class_; }
   const std::string& model_hash() const noexcept { return model_hash_; }
   std::uint32_t num_layers() const noexcept { return stage_.config.num_layers; }
@@ -43,7 +49,9 @@ class ServingNode {
   std::unique_ptr<node::GenerateService> make_service() const;
 
   const PeerOptions options_;
+  const node::OwnIdentity self_;
   mutable net::Runtime runtime_;
+  const std::string node_id_;
   node::Stage stage_;
   std::unique_ptr<node::GenerateService> service_;
   std::unique_ptr<serve::Peer> peer_;
@@ -78,7 +86,7 @@ Result<void> ServingNode::start() {
 
 Result<void> ServingNode::listen() {
   serve::PeerOptions peer;
-  peer.node_id = node::random_node_id();
+  peer.node_id = runtime_.node_id();
   peer.software = node::software_name();
   peer.advertised_address = options_.advertise;
   peer.model_id =
@@ -112,7 +120,7 @@ std::unique_ptr<node::GenerateService> ServingNode::make_service() const {
   random_bytes(model.prefix_key);
 
   driver::PeerSetOptions set;
-  set.hello = node::client_hello();
+  set.hello = node::client_hello(runtime_.node_id());
   set.model_hash = stage_.hash;
   set.numerics_class = stage_.worker->info().numerics_class;
   return std::make_unique<node::GenerateService>(runtime_, *stage_.worker, std::move(model),
@@ -187,13 +195,16 @@ Peer& Peer::operator=(Peer&&) noexcept = default;
 Peer::~Peer() = default;
 
 Result<Peer> Peer::start(PeerOptions options) {
+  Result<node::OwnIdentity> self = node::own_identity(options.identity);
+  if (!self) return self.error();
   auto impl = std::make_unique<Impl>();
-  impl->node = std::make_unique<ServingNode>(std::move(options));
+  impl->node = std::make_unique<ServingNode>(std::move(options), *std::move(self));
   if (const Result<void> started = impl->node->start(); !started) return started.error();
   return Peer(std::move(impl));
 }
 
 const std::string& Peer::address() const noexcept { return impl_->node->address(); }
+const std::string& Peer::node_id() const noexcept { return impl_->node->node_id(); }
 std::uint32_t Peer::num_layers() const noexcept { return impl_->node->num_layers(); }
 const std::string& Peer::numerics_class() const noexcept { return impl_->node->numerics_class(); }
 const std::string& Peer::model_hash() const noexcept { return impl_->node->model_hash(); }

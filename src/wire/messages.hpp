@@ -30,6 +30,7 @@ inline constexpr std::uint32_t kMaxLayers = 1'024;  // in one model
 inline constexpr std::uint32_t kMaxHiddenSize = 1u << 18;
 inline constexpr std::uint32_t kMaxVocabSize = 1u << 24;
 inline constexpr std::size_t kMaxGrantBytes = 4'096;
+inline constexpr std::size_t kMaxJoinBytes = 512;
 inline constexpr std::size_t kMaxPeers = 128;  // named in one generate
 inline constexpr std::size_t kMaxLogitBias = 1'024;
 inline constexpr std::size_t kMaxStopTokens = 1'024;
@@ -59,6 +60,7 @@ struct Hello {
   std::string software;        // "farmesh 0.1.0"
   std::string listen_address;  // where others may dial this node; empty: nowhere
   Service service;
+  std::vector<std::uint8_t> join;  // the pass to a private mesh; empty in the open one
 };
 
 /// Opens `session` on a peer, or moves it to a newer `epoch`. The link it arrives on becomes

@@ -185,6 +185,8 @@ Result<Hello> decode<Hello>(ByteView header) {
   message.software = in.text(table->software(), "software");
   message.listen_address = in.text(table->listen_address(), "listen_address");
   if (table->service() != nullptr) message.service = read_service(in, *table->service());
+  in.each(table->join(), kMaxJoinBytes, "join",
+          [&](std::uint8_t byte) { message.join.push_back(byte); });
   return in.result(std::move(message));
 }
 

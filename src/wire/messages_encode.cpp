@@ -97,9 +97,11 @@ HeaderBytes encode(const Hello& message) {
   const auto service = service_table(builder, message.service);
   const auto software = text(builder, printable(message.software, kMaxTextField));
   const auto listen = text(builder, message.listen_address);
+  Offset<flatbuffers::Vector<std::uint8_t>> join;
+  if (!message.join.empty()) join = builder.CreateVector(message.join);
   const auto node_id = packed<fb::Bytes32>(message.node_id);
   return finished(builder, fb::CreateHello(builder, message.min_version, message.max_version,
-                                           &node_id, software, listen, service));
+                                           &node_id, software, listen, service, join));
 }
 
 HeaderBytes encode(const Open& message) {

@@ -66,7 +66,10 @@ TEST_SUITE("integration/program") {
                                                {"model", "inspect"},
                                                {"model", "hash"},
                                                {"model", "tokenize"},
-                                               {"model", "synth"}}) {
+                                               {"model", "synth"},
+                                               {"key", "show"},
+                                               {"key", "invite"},
+                                               {"key", "bind"}}) {
       std::string heading = verb[0];
       for (std::size_t i = 1; i < verb.size(); ++i) heading += " " + verb[i];
       INFO(heading);
@@ -87,7 +90,7 @@ TEST_SUITE("integration/program") {
   }
 
   TEST_CASE("every verb's help has an example") {
-    for (const char* verb : {"generate", "chat", "node", "demo", "model"}) {
+    for (const char* verb : {"generate", "chat", "node", "demo", "model", "key"}) {
       CHECK(run({verb, "--help"}).output.find("Examples:") != std::string::npos);
     }
   }

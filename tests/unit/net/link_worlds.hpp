@@ -58,6 +58,12 @@ struct SimulatedWorld {
   void settle() { loop.pass(5s); }
 };
 
+/// One key for all tests that do not care whose it is.
+inline const identity::NodeKey& some_key() {
+  static const identity::NodeKey key = identity::NodeKey::generate();
+  return key;
+}
+
 /// Loopback sockets and the machine's own clock.
 struct TcpWorld {
   asio::io_context context{1};
@@ -67,7 +73,7 @@ struct TcpWorld {
   std::shared_ptr<net::Link> accepted;  // the last one
 
   Links connect(net::LinkLimits limits = {}) {
-    transport = net::make_tcp_transport(context, *clock, limits);
+    transport = net::make_tcp_transport(context, *clock, some_key(), limits);
     auto listening = transport->listen(
         "127.0.0.1:0", [&](std::shared_ptr<net::Link> link) { accepted = std::move(link); });
     REQUIRE(listening);

@@ -1,4 +1,5 @@
-// A bare socket across from a link: what a stranger, or a broken peer, may do to it.
+// A socket in the test's hands across from a link: what a broken peer may do to it, inside TLS
+// and, through `raw`, below it.
 #pragma once
 
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "net/tcp_address.hpp"
 #include "net/tcp_transport.hpp"
+#include "net/tls.hpp"
 #include "unit/net/link_worlds.hpp"
 
 namespace farmesh::test {
@@ -20,10 +22,12 @@ struct RawPeer {
   Loop loop;
   net::LinkLimits limits;
   std::unique_ptr<net::Transport> transport =
-      net::make_tcp_transport(loop.context, loop.clock, limits);
+      net::make_tcp_transport(loop.context, loop.clock, some_key(), limits);
   std::unique_ptr<net::Listener> listener;
   asio::io_context raw_context;
   asio::ip::tcp::socket raw{raw_context};
+  net::TlsSession tls{std::make_shared<net::TlsContext>(some_key()),
+                      net::TlsSession::Side::dialling};
   std::shared_ptr<net::Link> link;
   Received received;
 
@@ -35,12 +39,17 @@ struct RawPeer {
     const auto place = net::parse_address(listener->address());
     raw.connect({asio::ip::make_address(place->host), place->port});
     raw.set_option(asio::ip::tcp::no_delay(true));
+    raw.non_blocking(true);
+    wait_for([this] { return shaken(); });
     wait_for([this] { return link != nullptr; });
   }
 
   void start() { received.listen_to(*link); }
 
-  void write(ByteView bytes) { asio::write(raw, asio::buffer(bytes.data(), bytes.size())); }
+  void write(ByteView bytes) {
+    REQUIRE(tls.write(bytes));
+    flush();
+  }
 
   /// Runs handlers, without moving time, until `done`.
   void wait_for(const std::function<bool()>& done) {
@@ -61,14 +70,40 @@ struct RawPeer {
   std::vector<std::byte> read_to_end() {
     std::vector<std::byte> all;
     std::array<std::byte, 4096> chunk;
-    raw.non_blocking(true);
     wait_for([&] {
-      std::error_code error;
-      const std::size_t got = raw.read_some(asio::buffer(chunk), error);
-      all.insert(all.end(), chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(got));
-      return error && error != asio::error::would_block;
+      while (true) {
+        const Result<std::size_t> got = tls.read(chunk);
+        REQUIRE(got);
+        if (*got == 0) break;
+        all.insert(all.end(), chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(*got));
+      }
+      return !receive();
     });
     return all;
+  }
+
+ private:
+  bool shaken() {
+    const Result<bool> done = tls.handshake();
+    flush();
+    REQUIRE(done);
+    if (!*done) REQUIRE(receive());
+    return *done;
+  }
+
+  void flush() {
+    raw.non_blocking(false);
+    asio::write(raw, asio::buffer(tls.outgoing()));
+    raw.non_blocking(true);
+    tls.outgoing().clear();
+  }
+
+  /// Takes what has come, perhaps nothing; false at the end.
+  bool receive() {
+    std::error_code error;
+    const MutableByteView room = tls.room();
+    tls.arrived(raw.read_some(asio::buffer(room.data(), room.size()), error));
+    return !error || error == asio::error::would_block;
   }
 };
 

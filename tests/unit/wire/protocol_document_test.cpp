@@ -88,6 +88,7 @@ TEST_SUITE("wire/protocol_document") {
     has("kMaxHiddenSize", kMaxHiddenSize);
     has("kMaxVocabSize", kMaxVocabSize);
     has("kMaxGrantBytes", kMaxGrantBytes);
+    has("kMaxJoinBytes", kMaxJoinBytes);
     has("kMaxPeers", kMaxPeers);
     has("kMaxLogitBias", kMaxLogitBias);
     has("kMaxStopTokens", kMaxStopTokens);
