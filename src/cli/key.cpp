@@ -12,6 +12,7 @@
 #include "base/secret_file.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
+#include "cli/key_bind.hpp"
 #include "cli/verbs.hpp"
 #include "identity/join_token.hpp"
 #include "identity/node_key.hpp"
@@ -93,9 +94,11 @@ void add_key(CLI::App& program, Run& run) {
   key->require_subcommand(1);
   add_show(*key, run);
   add_invite(*key, run);
+  add_key_bind(*key, run);
   key->footer(R"(
 Examples:
   farmesh key show
+  farmesh key bind --wallet 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
   farmesh key invite --mesh-key ~/mesh.key --mesh-name lab --out lab.token
   farmesh node --model models/demo --layers 0:3 --join-token-file lab.token)");
 }
