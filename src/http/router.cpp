@@ -35,7 +35,7 @@ std::string specificity(const std::vector<std::string>& segments) {
     key += !is_parameter(segment) ? "0" + segment : is_star(segment) ? "2" : "1";
     key += '\0';
   }
-  return key;
+  return key + '3';  // what goes on after a parameter is more specific than what ends there
 }
 
 /// Whether the path's segments fit the pattern's; `values` gets the parameters, still encoded.
