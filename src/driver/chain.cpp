@@ -9,10 +9,6 @@
 namespace farmesh::driver {
 namespace {
 
-PatienceOptions patience_of(const ChainOptions& options) {
-  return {options.first_patience, options.min_patience, options.patience_factor};
-}
-
 /// One run of memory out of the rows of several replies.
 Payload joined(std::vector<Payload> parts) {
   if (parts.size() == 1) return std::move(parts.front());
@@ -34,7 +30,7 @@ Chain::Impl::Impl(PeerSet& p, Inputs i, ChainOptions o, std::function<void(const
       inputs(std::move(i)),
       options(std::move(o)),
       on_event(std::move(e)),
-      patience(patience_of(options)),
+      patience({options.first_patience, options.min_patience, options.patience_factor}),
       changed(p.clock()),
       epoch(options.first_epoch) {}
 
@@ -49,6 +45,7 @@ void Chain::Impl::on_frame(const std::string& address, wire::Frame frame) {
   }
   auto message = wire::decode<wire::StepReply>(frame.header);
   if (!message || message->epoch != epoch) return;  // an echo of an abandoned try
+  if (take_standby_reply(address, *message)) return;
   replies.push_back({address, std::move(*message), std::move(frame.payload), now()});
   changed.set();
 }
@@ -60,7 +57,10 @@ void Chain::Impl::on_error(const std::string& address, const wire::ErrorMessage&
                         [&](const auto& hop) { return hop->address == wanted; });
   };
   const auto hop = at(address);
-  if (hop == hops.end()) return;
+  if (hop == hops.end()) return drop_standby_at(address);
+  if (message.code == Errc::next_hop_lost && find_standby(message.hop) != nullptr) {
+    return drop_standby_at(message.hop);
+  }
   // A link between two hops ended after the rows on it had arrived.
   const bool harmless = !replaying && message.position < positions;
   if (message.code == Errc::next_hop_lost && harmless) return;
@@ -76,6 +76,7 @@ void Chain::Impl::on_error(const std::string& address, const wire::ErrorMessage&
 
 void Chain::Impl::on_peer_lost(const std::string& address, const Error& error) {
   for (auto& [sender, receivers] : cut_off) receivers.erase(address);  // it was not the link
+  drop_standby_at(address);
   if (Hop* hop = find(address)) lose(*hop, {error.code, address + ": " + error.detail});
 }
 
@@ -142,7 +143,7 @@ net::Task<void> Chain::Impl::pause(Duration duration) {
 net::Task<Result<std::uint32_t>> Chain::Impl::open(Self self) {
   if (self->closed) co_return self->still_open().error();
   self->peers.register_session(self->options.session, self);
-  self->repairs_left = self->options.max_recoveries_per_step;
+  self->last_progress = self->now();
   auto establishing = self->establish();
   const Result<void> done = co_await std::move(establishing);
   if (!done) co_return done.error();
@@ -155,7 +156,7 @@ net::Task<Result<void>> Chain::Impl::extend(Self self, std::uint32_t max_positio
   self->options.max_positions = std::max(self->options.max_positions, max_positions);
   self->options.page_names = std::move(page_names);
   for (const auto& hop : self->hops) hop->needs_open = true;
-  self->repairs_left = self->options.max_recoveries_per_step;
+  self->last_progress = self->now();
   auto establishing = self->establish();
   const Result<void> done = co_await std::move(establishing);
   co_return done;
@@ -176,9 +177,17 @@ net::Task<Result<Payload>> Chain::Impl::step(Self self, std::uint32_t from, std:
     chain.needs_new_epoch = true;
     chain.new_range = true;
   }
-  chain.repairs_left = chain.options.max_recoveries_per_step;
+  chain.last_progress = chain.now();
+  for (auto& [address, standing] : chain.standings) standing.faults = 0;
   std::vector<Payload> parts;
   while (chain.positions < from + count) {
+    if (chain.sound()) {
+      chain.consider_moving();
+      chain.keep_standbys();
+      auto catching_up = chain.catch_up();
+      co_await std::move(catching_up);
+      if (chain.closed) co_return chain.still_open().error();
+    }
     if (!chain.sound()) {
       auto establishing = chain.establish();
       const Result<void> repaired = co_await std::move(establishing);
@@ -200,6 +209,10 @@ net::Task<Result<void>> Chain::Impl::advance(std::uint32_t to, wire::Want want,
   }
   needs_new_epoch = true;  // until all that is sent has come back
   replaying = false;
+  for (const auto& hop : hops) {
+    // What a spare holds beyond may be of a try that was given up.
+    if (hop->standby) hop->standby->held = std::min(hop->standby->held, positions);
+  }
   Flow flow;
   flow.from = positions;
   flow.to = to;
@@ -223,6 +236,8 @@ void Chain::Impl::commit(const wire::StepReply& reply) {
     new_range = false;
   }
   positions += reply.count;
+  last_progress = now();
+  for (auto& [address, standing] : standings) standing.faults = 0;
   committed.back().end = positions;
   for (const auto& hop : hops) hop->held = positions;
 }
@@ -236,6 +251,7 @@ void Chain::Impl::truncate(std::uint32_t position) {
   needs_new_epoch = true;
   new_range = true;
   for (const auto& hop : hops) {
+    if (hop->standby) hop->standby->held = std::min(hop->standby->held, position);
     if (!hop->connection) continue;
     wire::Frame frame;
     frame.verb = wire::Verb::truncate;
@@ -254,12 +270,17 @@ void Chain::Impl::close() {
   changed.set();
 }
 
-void Chain::Impl::close_on(const Hop& hop) {
-  if (!hop.connection || !hop.connection->is_open()) return;
+void Chain::Impl::close_on(Hop& hop) {
+  drop_standby(hop);
+  close_session_on(hop.connection);
+}
+
+void Chain::Impl::close_session_on(const std::shared_ptr<net::Connection>& connection) {
+  if (!connection || !connection->is_open()) return;
   wire::Frame frame;
   frame.verb = wire::Verb::close;
   frame.header = wire::encode(wire::Close{options.session});
-  static_cast<void>(hop.connection->push(std::move(frame)));  // a link that ends closes it too
+  static_cast<void>(connection->push(std::move(frame)));  // a link that ends closes it too
 }
 
 // --- Chain ---------------------------------------------------------------------------------
@@ -300,5 +321,8 @@ const std::vector<CommittedRows>& Chain::committed() const noexcept { return imp
 std::uint32_t Chain::positions() const noexcept { return impl_->positions; }
 std::uint32_t Chain::epoch() const noexcept { return impl_->epoch; }
 std::uint32_t Chain::recoveries() const noexcept { return impl_->recoveries; }
+std::uint32_t Chain::moves() const noexcept { return impl_->moves; }
+std::uint32_t Chain::numerics_changes() const noexcept { return impl_->numerics_changes; }
+void Chain::expect(std::uint32_t tokens) noexcept { impl_->options.expected_tokens = tokens; }
 
 }  // namespace farmesh::driver

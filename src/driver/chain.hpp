@@ -20,6 +20,7 @@
 #include "driver/peer_set.hpp"
 #include "net/task.hpp"
 #include "route/planner.hpp"
+#include "route/replan.hpp"
 #include "wire/messages.hpp"
 
 namespace farmesh::driver {
@@ -36,10 +37,18 @@ struct ChainOptions {
   std::chrono::milliseconds first_patience{30'000};  // for a step before any was measured
   std::chrono::milliseconds min_patience{2'000};     // measured patience is never below
   double patience_factor = 8.0;                      // times the slowest recent step of that size
-  int max_recoveries_per_step = 16;
+  std::chrono::milliseconds min_late{200};      // a step is late after twice its usual time …
+  std::chrono::milliseconds first_late{1'000};  // … or this, before any was measured
+  std::chrono::milliseconds silence{1'000};  // a hop that so long does not answer a probe is lost
+  std::chrono::seconds stall_limit{120};     // of repairs without a single row committed
   std::chrono::milliseconds capacity_patience{10'000};  // while the only peers for a layer are full
   std::chrono::milliseconds route_patience{3'000};  // in mid-session, for a layer's peer to return
-  std::uint32_t first_epoch = 1;  // above those of any earlier chain of the same session
+  std::uint32_t first_epoch = 1;      // above those of any earlier chain of the same session
+  bool warm_standby = false;          // a spare peer behind every stage gets copies of its inputs
+  std::uint32_t expected_tokens = 0;  // that this turn may still take; 0: never replanned
+  std::chrono::seconds replan_interval{10};
+  route::Policy policy;  // how routes are judged; class and room are filled in
+  route::ReplanPolicy replan;
 };
 
 struct HopReport {
@@ -58,7 +67,8 @@ struct CommittedRows {
 };
 
 struct ChainEvent {
-  enum class Kind { opened, lost, replaced, replayed } kind;
+  /// standby: a spare is warm behind `span`. moved: the route was changed for a faster one.
+  enum class Kind { opened, lost, replaced, replayed, standby, moved } kind;
   std::string address;
   Span span;
   std::uint32_t positions = 0;  // replayed: how many, through `span`, which ends at `address`
@@ -101,6 +111,13 @@ class Chain {
   std::uint32_t positions() const noexcept;   // computed by every stage
   std::uint32_t epoch() const noexcept;       // the newest in use
   std::uint32_t recoveries() const noexcept;  // times a lost hop was repaired
+  std::uint32_t moves() const noexcept;       // times the route was changed for a faster one
+  /// Hops of another numerics class than the first route's were taken, as nobody else was left:
+  /// what follows may differ from what a whole route of one class would tell.
+  std::uint32_t numerics_changes() const noexcept;
+
+  /// How many more tokens the turn may take, for replanning.
+  void expect(std::uint32_t tokens) noexcept;
 
  private:
   struct Impl;

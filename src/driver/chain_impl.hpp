@@ -1,5 +1,6 @@
-// The insides of chain.hpp, in three files: chain.cpp (steps and what peers tell),
-// chain_stream.cpp (rows through hops, with patience), chain_recovery.cpp (routes and rebuilding).
+// The insides of chain.hpp, in five files: chain.cpp (steps and what peers tell),
+// chain_stream.cpp (rows through hops), chain_watch.cpp (hops that are late), chain_recovery.cpp
+// (routes and rebuilding), chain_standby.cpp (spare caches, hedges and better routes).
 //
 // A chain is sound when every hop is open and holds all committed positions. Whatever goes wrong
 // with a hop marks it lost; whoever runs notices that the chain is no longer sound, returns to
@@ -21,6 +22,21 @@
 
 namespace farmesh::driver {
 
+/// A peer that holds, or is being given, the cache of a hop, to take its place without a replay.
+struct Standby {
+  std::string address;
+  Span span;
+  std::shared_ptr<net::Connection> connection;
+  std::uint32_t held = 0;  // positions it said it holds
+  std::uint32_t max_step_rows = 0;
+  std::uint32_t window_steps = 0;
+  bool opened = false;
+  bool copies = false;   // gets a copy of each step
+  bool filling = false;  // fill() is under way
+  bool failed = false;
+  bool hedge = false;  // made for a hop that is slow just now
+};
+
 struct Hop {
   std::string address;
   Span span;
@@ -31,7 +47,11 @@ struct Hop {
   std::uint32_t max_step_rows = 0;  // 0 until it was opened
   std::uint32_t window_steps = 0;
   HopReport report;
+  Patience patience;  // of its own queue and compute times
+  std::shared_ptr<Standby> standby;
+  TimePoint standby_tried = TimePoint::min();
 
+  explicit Hop(const PatienceOptions& options) : patience(options) {}
   bool was_open() const noexcept { return max_step_rows > 0; }
 };
 
@@ -40,6 +60,7 @@ struct Standing {
   Error error;           // the last one
   TimePoint when{};      // it happened
   int tries = 0;         // that failed during the present repair
+  int faults = 0;        // since a row was last committed; a loss of the link is the least of them
   bool full = false;     // it had no room, during the present repair
   bool useless = false;  // it will refuse this session for ever
 };
@@ -57,6 +78,7 @@ struct Flow {
 };
 
 struct Examination;
+struct Sighting;
 
 struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::Impl> {
   using Self = std::shared_ptr<Impl>;
@@ -89,7 +111,8 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   void commit(const wire::StepReply& reply);
   void truncate(std::uint32_t position);
   void close();
-  void close_on(const Hop& hop);
+  void close_on(Hop& hop);
+  void close_session_on(const std::shared_ptr<net::Connection>& connection);
   void lose(Hop& hop, Error error);
   void lose_between(std::size_t sender, std::size_t receiver, Error error);
   Hop* find(const std::string& address);
@@ -109,7 +132,16 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   void note_times(const Flow& flow, const wire::StepReply& reply);
   std::uint32_t chunk_rows(const Flow& flow) const;
   std::uint32_t window(const Flow& flow) const;
+  std::uint32_t rows_awaited(const Flow& flow, const Progress& progress) const;
+
+  // chain_watch.cpp
+  Duration late_after(std::uint32_t rows) const;
+  Duration lost_after(std::uint32_t rows) const;
+  Duration silence_of(const Hop& hop) const;
   net::Task<void> examine(const Flow& flow, Progress& progress);
+  Sighting see(const Flow& flow, const Progress& progress, const Examination& examination) const;
+  void judge(const Flow& flow, Progress& progress, const Sighting& sighting);
+  void judge_slow(const Flow& flow, Progress& progress, std::size_t hop);
   static net::Task<void> probe(Self self, std::shared_ptr<Hop> hop, std::size_t index,
                                TimePoint deadline, std::shared_ptr<Examination> examination);
 
@@ -117,6 +149,7 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   struct Repair;
   net::Task<Result<void>> establish();
   net::Task<Result<void>> fill_holes(Repair& repair);
+  bool tries_again(const std::vector<std::shared_ptr<Hop>>& route) const;
   net::Task<bool> redial(Repair& repair);
   net::Task<Result<void>> wait_for_room(Repair& repair);
   Result<std::vector<std::shared_ptr<Hop>>> planned() const;
@@ -133,6 +166,27 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   net::Task<Result<void>> rebuild_hole(std::size_t begin, std::size_t end);
   net::Task<std::optional<std::size_t>> find_source(std::size_t hole, std::uint32_t from);
   net::Task<bool> start_replay(const Flow& flow);
+  std::shared_ptr<Hop> new_hop(const std::string& address, Span span) const;
+  Result<route::Route> plan_part(std::vector<route::PeerView> views, Span layers) const;
+
+  // chain_standby.cpp
+  void keep_standbys();
+  net::Task<void> catch_up();
+  bool add_standby(const std::shared_ptr<Hop>& hop, bool hedge);
+  std::optional<std::string> spare_for(const Hop& hop) const;
+  static net::Task<void> look_around(Self self);
+  static net::Task<void> fill(Self self, std::shared_ptr<Hop> hop,
+                              std::shared_ptr<Standby> standby);
+  net::Task<bool> open_standby(Standby& standby);
+  net::Task<bool> replay_to(const std::shared_ptr<Hop>& hop, Standby& standby);
+  net::Task<bool> send_inputs_to(Standby& standby, std::uint32_t to);
+  void copy_to_standby(const wire::Frame& frame, const wire::Step& step);
+  bool take_standby_reply(const std::string& address, const wire::StepReply& message);
+  Standby* find_standby(const std::string& address);
+  void drop_standby(Hop& hop);
+  void drop_standby_at(const std::string& address);
+  bool take_over(std::shared_ptr<Hop>& hop);
+  void consider_moving();
 
   PeerSet& peers;
   Inputs inputs;
@@ -147,7 +201,7 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   bool needs_new_epoch = false;  // some hop may hold more than `positions`
   std::uint32_t positions = 0;   // committed
   std::uint32_t opening = 0;     // open_one() calls under way
-  std::string numerics_class;    // of the route, once there was one
+  std::string numerics_class;    // of the route, once there was one; asked of every new hop
   bool established = false;      // at least once
   bool new_range = true;         // the next committed rows begin a range of their own
   bool replaying = false;        // the newest epoch carries rows below `positions`
@@ -158,7 +212,25 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   std::set<std::string> without_history;  // could not replay what they said, in this repair
   std::vector<CommittedRows> committed;
   std::uint32_t recoveries = 0;
-  int repairs_left = 0;  // in this step
+  TimePoint last_progress{};  // when a row was last committed, or the step began
+  bool any_class = false;     // nobody else is left: peers of other classes will do
+  std::uint32_t numerics_changes = 0;
+  std::uint32_t moves = 0;
+  TimePoint next_move{};  // when a better route is next looked for
+};
+
+/// Rows under way, as stream() and examine() keep account of them.
+struct Chain::Impl::Progress {
+  std::uint32_t next_send = 0;
+  std::uint32_t done = 0;
+  std::deque<InFlight> in_flight;
+  TimePoint last;       // when something was last answered, or sent after everything was
+  TimePoint next_look;  // when the hops are next asked; min: not yet decided
+  int looks = 0;        // since `last`
+  // What the last look found, and since when it is found again and again.
+  std::optional<std::size_t> seen_at;
+  bool seen_cut = false;
+  TimePoint seen_since;
 };
 
 }  // namespace farmesh::driver

@@ -8,6 +8,8 @@ namespace farmesh::driver {
 namespace {
 
 constexpr int kTriesPerRepair = 2;                   // of one peer; then it is left out
+constexpr int kMaxFaults = 32;                       // of one peer without a row committed
+constexpr int kOwnFault = 8;                         // how many of them its own failure counts for
 constexpr std::chrono::seconds kGrudge{60};          // how long a failure counts against a peer
 constexpr std::chrono::milliseconds kFirstWait{50};  // for room, or a peer to return; doubles
 constexpr std::chrono::milliseconds kLongestWait{1'000};
@@ -34,6 +36,7 @@ bool is_its_own_fault(Errc code) {
 
 struct Chain::Impl::Repair {
   int redials = 0;                                      // since there was a route
+  bool looked = false;                                  // for peers not connected to
   std::vector<std::pair<std::string, Error>> refusals;  // of the last redial
   TimePoint route_deadline;                             // for the last redial
   TimePoint room_deadline;
@@ -55,7 +58,7 @@ net::Task<Result<void>> Chain::Impl::establish() {
       const Error error = first_loss();
       const bool counts = std::any_of(hops.begin(), hops.end(),
                                       [](const auto& hop) { return hop->lost && hop->was_open(); });
-      if (counts && repairs_left-- <= 0) co_return error;
+      if (counts && now() - last_progress > options.stall_limit) co_return error;
       discard_lost();
     }
     auto filling = fill_holes(repair);
@@ -90,9 +93,15 @@ void Chain::Impl::discard_lost() {
     standing.full = is_full(standing.error.code);
     standing.useless = is_useless(standing.error.code);
     if (!standing.full) ++standing.tries;
-    if (is_its_own_fault(standing.error.code)) peers.report_failure(hop->address, standing.error);
-    close_on(*hop);
+    const bool own_fault = is_its_own_fault(standing.error.code);
+    if (hop->was_open()) standing.faults += own_fault ? kOwnFault : 1;
+    if (own_fault) peers.report_failure(hop->address, standing.error);
     if (hop->was_open()) tell(ChainEvent::Kind::lost, hop->address, hop->span);
+  }
+  for (auto& hop : hops) {
+    if (!hop->lost) continue;
+    close_session_on(hop->connection);
+    if (!take_over(hop)) drop_standby(*hop);
   }
   std::erase_if(hops, [](const auto& hop) { return hop->lost.has_value(); });
   if (established) ++recoveries;
@@ -109,17 +118,37 @@ net::Task<Result<void>> Chain::Impl::fill_holes(Repair& repair) {
   for (;;) {
     Result<std::vector<std::shared_ptr<Hop>>> route = planned();
     if (!route) route = planned_anew();
+    if (route && !repair.looked && tries_again(*route)) {
+      // Somebody who was not dialled yet may do better than a peer that failed just now.
+      repair.looked = true;
+      auto looking = peers.connect_all(now() + options.silence, false, true);
+      co_await std::move(looking);
+      if (closed) co_return still_open();
+      continue;
+    }
     if (route) {
       take_route(std::move(*route));
       auto waiting = wait_for_room(repair);
       const Result<void> room = co_await std::move(waiting);
       co_return room;
     }
+    if (repair.redials > 0 && established && !any_class) {
+      any_class = true;  // rather other arithmetic than no answer; the session is marked
+      continue;
+    }
     auto dialling = redial(repair);
     const bool dialled = co_await std::move(dialling);
     if (closed) co_return still_open();
     if (!dialled) co_return without_route(repair, route.error());
   }
+}
+
+/// A hop that is to be opened failed in this very repair.
+bool Chain::Impl::tries_again(const std::vector<std::shared_ptr<Hop>>& route) const {
+  return std::any_of(route.begin(), route.end(), [this](const auto& hop) {
+    const auto standing = standings.find(hop->address);
+    return hop->needs_open && standing != standings.end() && standing->second.tries > 0;
+  });
 }
 
 /// Nobody is left for some layer: dials every known address once more, banned or not; again and
@@ -136,7 +165,8 @@ net::Task<bool> Chain::Impl::redial(Repair& repair) {
     repair.next_wait = std::min<Duration>(repair.next_wait * 2, kLongestWait);
   }
   ++repair.redials;
-  auto dialling = peers.connect_all(now() + peers.options().dial_timeout, true);
+  // In mid-session the first that answers may be enough.
+  auto dialling = peers.connect_all(now() + peers.options().dial_timeout, true, established);
   repair.refusals = co_await std::move(dialling);
   for (auto& [address, standing] : standings) standing.tries = 0;
   co_return true;
@@ -144,12 +174,21 @@ net::Task<bool> Chain::Impl::redial(Repair& repair) {
 
 void Chain::Impl::take_route(std::vector<std::shared_ptr<Hop>> route) {
   for (const auto& hop : std::exchange(hops, std::move(route))) {
-    if (find(hop->address) == nullptr) close_on(*hop);
+    const bool stays = std::find(hops.begin(), hops.end(), hop) != hops.end();
+    if (stays) continue;
+    drop_standby(*hop);
+    if (find(hop->address) == nullptr) close_session_on(hop->connection);
+  }
+  for (const auto& hop : hops) {
+    if (hop->standby && find(hop->standby->address) != nullptr) hop->standby = nullptr;
   }
 }
 
 /// Why there is no route: a peer that was refused tells more than a layer without one.
 Error Chain::Impl::without_route(const Repair& repair, Error error) const {
+  for (const auto& [address, standing] : standings) {
+    if (standing.faults >= kMaxFaults) return standing.error;
+  }
   for (const auto& [address, refusal] : repair.refusals) {
     if (is_useless(refusal.code)) return refusal;
   }
@@ -177,11 +216,12 @@ net::Task<Result<void>> Chain::Impl::wait_for_room(Repair& repair) {
 
 /// Peers as this session sees them.
 std::vector<route::PeerView> Chain::Impl::candidates() const {
-  std::vector<route::PeerView> views = peers.view();
+  std::vector<route::PeerView> views = peers.view(any_class);
   std::erase_if(views, [this](const route::PeerView& view) {
     const auto standing = standings.find(view.address);
     return standing != standings.end() &&
-           (standing->second.useless || standing->second.tries >= kTriesPerRepair);
+           (standing->second.useless || standing->second.tries >= kTriesPerRepair ||
+            standing->second.faults >= kMaxFaults);
   });
   for (route::PeerView& view : views) {
     const auto standing = standings.find(view.address);
@@ -200,8 +240,6 @@ Result<std::vector<std::shared_ptr<Hop>>> Chain::Impl::planned() const {
   };
   for (const auto& hop : hops) take(hop->address);
 
-  route::Policy policy;
-  policy.numerics_class = numerics_class;
   std::vector<std::shared_ptr<Hop>> route;
   std::uint32_t layer = 0;
   const auto fill_until = [&](std::uint32_t end) -> Result<void> {
@@ -209,13 +247,11 @@ Result<std::vector<std::shared_ptr<Hop>>> Chain::Impl::planned() const {
     if (layer > 0) {
       std::erase_if(fitting, [](const route::PeerView& view) { return !view.reachable_by_peers; });
     }
-    const Result<route::Route> part = route::plan(fitting, {layer, end}, policy);
+    const Result<route::Route> part = plan_part(std::move(fitting), {layer, end});
     if (!part) return part.error();
     for (const wire::Hop& hop : *part) {
       take(hop.address);
-      route.push_back(std::make_shared<Hop>());
-      route.back()->address = hop.address;
-      route.back()->span = hop.span;
+      route.push_back(new_hop(hop.address, hop.span));
     }
     return {};
   };
@@ -233,9 +269,7 @@ Result<std::vector<std::shared_ptr<Hop>>> Chain::Impl::planned() const {
 /// A route over all peers, for when a hop in use holds the missing layers as well: a peer has
 /// one span in a session, so it must be opened again with another one.
 Result<std::vector<std::shared_ptr<Hop>>> Chain::Impl::planned_anew() const {
-  route::Policy policy;
-  policy.numerics_class = numerics_class;
-  const Result<route::Route> plan = route::plan(candidates(), {0, options.num_layers}, policy);
+  const Result<route::Route> plan = plan_part(candidates(), {0, options.num_layers});
   if (!plan) return plan.error();
   std::vector<std::shared_ptr<Hop>> route;
   for (const wire::Hop& wanted : *plan) {
@@ -246,9 +280,45 @@ Result<std::vector<std::shared_ptr<Hop>>> Chain::Impl::planned_anew() const {
       route.push_back(*same);
       continue;
     }
-    route.push_back(std::make_shared<Hop>());
-    route.back()->address = wanted.address;
-    route.back()->span = wanted.span;
+    route.push_back(new_hop(wanted.address, wanted.span));
+  }
+  return route;
+}
+
+std::shared_ptr<Hop> Chain::Impl::new_hop(const std::string& address, Span span) const {
+  const auto hop = std::make_shared<Hop>(
+      PatienceOptions{options.first_patience, options.min_patience, options.patience_factor});
+  hop->address = address;
+  hop->span = span;
+  return hop;
+}
+
+/// The best peers for some layers, of the session's numerics class while anybody else would do.
+Result<route::Route> Chain::Impl::plan_part(std::vector<route::PeerView> views, Span layers) const {
+  route::Policy policy = options.policy;
+  policy.numerics_class = numerics_class;
+  policy.session_tokens = options.max_positions;
+  std::vector<route::LinkView> links;
+  const std::vector<route::PeerView> all = peers.view(any_class);
+  for (route::LinkView link : peers.links(any_class)) {
+    const auto index_of = [&](std::uint32_t index) {
+      const auto at = std::find_if(views.begin(), views.end(), [&](const route::PeerView& view) {
+        return view.address == all[index].address;
+      });
+      return static_cast<std::uint32_t>(at - views.begin());
+    };
+    link.from = index_of(link.from);
+    link.to = index_of(link.to);
+    if (link.from < views.size() && link.to < views.size()) links.push_back(link);
+  }
+  Result<route::Route> route = route::plan(views, layers, policy, links);
+  if (!route && route.error().code == Errc::no_cache_space) {
+    policy.session_tokens = 0;  // what they said of their room may be old: they are asked
+    route = route::plan(views, layers, policy, links);
+  }
+  if (!route && any_class) {
+    policy.numerics_class.clear();
+    route = route::plan(views, layers, policy, links);
   }
   return route;
 }
@@ -281,7 +351,7 @@ net::Task<void> Chain::Impl::open_one(Self self, std::shared_ptr<Hop> hop) {
   Impl& chain = *self;
   const TimePoint deadline = chain.now() + chain.peers.options().dial_timeout;
   if (!hop->connection) {
-    auto connecting = chain.peers.connection(hop->address, deadline);
+    auto connecting = chain.peers.connection(hop->address, deadline, chain.any_class);
     Result<std::shared_ptr<net::Connection>> connection = co_await std::move(connecting);
     if (chain.closed) co_return;
     if (connection) {
@@ -324,7 +394,9 @@ void Chain::Impl::opened(Hop& hop, const wire::OpenReply& reply) {
   hop.held = std::min(hop.held, options.max_positions);
   hop.max_step_rows = std::max(reply.max_step_rows, 1u);
   hop.window_steps = reply.window_steps;
-  numerics_class = hop.connection->remote().service.numerics_class;
+  const std::string& its_class = hop.connection->remote().service.numerics_class;
+  if (numerics_class.empty()) numerics_class = its_class;
+  if (is_new && its_class != numerics_class) ++numerics_changes;
   if (!is_new) return;
   tell(established ? ChainEvent::Kind::replaced : ChainEvent::Kind::opened, hop.address, hop.span);
 }
@@ -404,7 +476,7 @@ net::Task<std::optional<std::size_t>> Chain::Impl::find_source(std::size_t hole,
     if (without_history.contains(hop->address)) continue;
     auto asking = hop->connection->call(wire::Verb::history,
                                         wire::encode(wire::HistoryQuery{options.session}), {},
-                                        now() + options.min_patience);
+                                        now() + silence_of(*hop));
     const Result<wire::Frame> answer = co_await std::move(asking);
     if (closed || any_lost()) co_return std::nullopt;
     const Result<wire::HistoryReply> history =
@@ -430,7 +502,7 @@ net::Task<bool> Chain::Impl::start_replay(const Flow& flow) {
   for (std::size_t i = flow.first; i <= flow.last; ++i) {
     replay.route.push_back({hops[i]->address, hops[i]->span});
   }
-  const TimePoint deadline = now() + options.min_patience;
+  const TimePoint deadline = now() + silence_of(*source);
   Error error;
   do {
     auto asking = source->connection->call(wire::Verb::replay, wire::encode(replay), {}, deadline);

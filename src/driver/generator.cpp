@@ -40,6 +40,7 @@ struct Generator::Impl : std::enable_shared_from_this<Generator::Impl> {
   std::optional<Chain> chain;
   std::uint32_t next_epoch = 1;          // of a chain opened from here on
   std::uint32_t earlier_recoveries = 0;  // of chains that were closed
+  std::uint32_t earlier_numerics_changes = 0;
   std::vector<CommittedRows> earlier_committed;
   std::vector<wire::Hop> told_route;
   std::function<void()> abandon;  // ends the wait for the head; empty: it is not waited for
@@ -126,6 +127,7 @@ net::Task<Result<wire::Finish>> Generator::Impl::run(const Turn& turn, const OnT
   if (!prepared) co_return prepared.error();
 
   for (;;) {
+    chain->expect(left);
     auto computing = next_logits();
     const Result<std::vector<float>> logits = co_await std::move(computing);
     if (cancelled) co_return wire::Finish::cancelled;
@@ -212,6 +214,7 @@ wire::TokenMessage Generator::Impl::describe(const sampling::Choice& choice, std
   message.index = index;
   message.id = choice.id;
   message.logprob = choice.logprob;
+  message.numerics_changed = earlier_numerics_changes + chain->numerics_changes() > 0;
   for (const auto& [id, logprob] : choice.top) message.top.push_back({id, logprob});
   const std::vector<HopReport> hops = chain->hops();
   std::vector<wire::Hop> route;
@@ -240,6 +243,7 @@ void Generator::Impl::close_chain() {
   chain->close();
   next_epoch = chain->epoch() + 1;
   earlier_recoveries += chain->recoveries();
+  earlier_numerics_changes += chain->numerics_changes();
   const auto& rows = chain->committed();
   earlier_committed.insert(earlier_committed.end(), rows.begin(), rows.end());
   chain.reset();
@@ -272,6 +276,10 @@ std::vector<CommittedRows> Generator::committed() const {
     all.insert(all.end(), present.begin(), present.end());
   }
   return all;
+}
+
+std::uint32_t Generator::numerics_changes() const noexcept {
+  return impl_->earlier_numerics_changes + (impl_->chain ? impl_->chain->numerics_changes() : 0);
 }
 
 std::uint32_t Generator::recoveries() const noexcept {

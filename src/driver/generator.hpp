@@ -67,6 +67,7 @@ class Generator {
   std::vector<HopReport> hops() const;
   std::vector<CommittedRows> committed() const;  // of all turns, in order
   std::uint32_t recoveries() const noexcept;
+  std::uint32_t numerics_changes() const noexcept;  // as Chain has it
 
  private:
   struct Impl;

@@ -15,14 +15,18 @@ void Patience::measured(std::uint32_t rows, Duration time) noexcept {
   slowest = time > slowest ? time : slowest + (time - slowest) / 10;
 }
 
-Duration Patience::of(std::uint32_t rows) const noexcept {
+Duration Patience::slowest(std::uint32_t rows) const noexcept {
   for (std::size_t size = size_of(rows); size < kSizes; ++size) {
-    if (slowest_[size] == Duration::zero()) continue;
-    const auto scaled =
-        std::chrono::duration<double, Duration::period>(slowest_[size]) * options_.factor;
-    return std::max(options_.least, std::chrono::duration_cast<Duration>(scaled));
+    if (slowest_[size] > Duration::zero()) return slowest_[size];
   }
-  return options_.first;
+  return {};
+}
+
+Duration Patience::of(std::uint32_t rows) const noexcept {
+  const Duration known = slowest(rows);
+  if (known == Duration::zero()) return options_.first;
+  const auto scaled = std::chrono::duration<double, Duration::period>(known) * options_.factor;
+  return std::max(options_.least, std::chrono::duration_cast<Duration>(scaled));
 }
 
 }  // namespace farmesh::driver

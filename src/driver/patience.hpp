@@ -26,6 +26,8 @@ class Patience {
 
   /// For a step of `rows` rows. What larger steps took bounds smaller ones from above.
   Duration of(std::uint32_t rows) const noexcept;
+  /// The slowest recent step that bounds one of `rows` rows; zero: none was measured.
+  Duration slowest(std::uint32_t rows) const noexcept;
 
  private:
   static constexpr std::size_t kSizes = 16;

@@ -1,6 +1,7 @@
 #include "driver/peer_set.hpp"
 
 #include <algorithm>
+#include <map>
 #include <unordered_map>
 
 #include "base/digest.hpp"
@@ -20,13 +21,26 @@ struct Known {
   std::shared_ptr<Connection> connection;  // open, or none
   std::shared_ptr<net::Event> dialling;    // while a dial is under way; set at its end
   std::optional<wire::Service> service;    // as last told
-  Duration round_trip{};
+  bool other_class = false;                // refused for that alone
+  Duration round_trip{};                   // EWMA of what refresh() measured
+  TimePoint round_trip_at{};
   Duration layer_time{};
+  TimePoint layer_time_at{};
+  std::uint32_t layer_samples = 0;
   bool single_rows = false;  // layer_time is of them; rows of one step share passes
-  int failures = 0;          // in a row
+  wire::Pong load;           // as refresh() was told
+  TimePoint load_at{};
+  bool refreshing = false;
+  int failures = 0;  // in a row
   TimePoint banned_until{};
   Error last_failure;
 };
+
+struct Link {
+  Duration way{};
+  TimePoint at{};
+};
+constexpr std::size_t kMaxLinks = 65'536;
 
 /// The session that a pushed frame is about; nothing if it is about none.
 Result<std::optional<SessionId>> session_of(const Frame& frame) {
@@ -58,6 +72,7 @@ struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
     explicit Round(net::Clock& clock) : over(clock) {}
     net::Event over;
     std::size_t pending = 0;
+    bool until_one = false;
     std::vector<std::pair<std::string, Error>> failures;
   };
 
@@ -67,14 +82,18 @@ struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
   Known* find(const std::string& address);
   Known& find_or_add(const std::string& address);
 
-  static net::Task<Connected> dial(std::shared_ptr<Impl> self, Known& peer, TimePoint deadline);
+  static net::Task<Connected> dial(std::shared_ptr<Impl> self, Known& peer, TimePoint deadline,
+                                   bool any_class = false);
   static net::Task<void> dial_in_round(std::shared_ptr<Impl> self, Known& peer, TimePoint deadline,
                                        std::shared_ptr<Round> round);
   Connection::Identity identity();
   Connection::FrameHandler frame_handler(Known& peer);
   Connection::CloseHandler close_handler(Known& peer);
-  Connected welcome(Known& peer, Connected connection);
+  Connected welcome(Known& peer, Connected connection, bool any_class);
   Result<void> check(const Known& peer, const wire::Service& service);
+  Result<void> check_class(const Known& peer, const wire::Service& service) const;
+  static net::Task<void> refresh(std::shared_ptr<Impl> self, Known& peer);
+  bool in_view(const Known& peer, bool any_class) const;
   void adopt(const wire::Service& service);
 
   void failed(Known& peer, const Error& error);
@@ -86,7 +105,8 @@ struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
   PeerSetOptions options;
   std::vector<std::unique_ptr<Known>> peers;  // in the order they were added; never removed
   std::unordered_map<SessionId, std::weak_ptr<SessionHandler>, HashOfBytes> sessions;
-  std::optional<wire::Service> first;  // whose shape all others must have
+  std::map<std::pair<std::string, std::string>, Link> links;  // from, to
+  std::optional<wire::Service> first;                         // whose shape all others must have
   bool closed = false;
 };
 
@@ -106,7 +126,7 @@ Known& PeerSet::Impl::find_or_add(const std::string& address) {
 // --- dialling ------------------------------------------------------------------------------
 
 net::Task<PeerSet::Impl::Connected> PeerSet::Impl::dial(std::shared_ptr<Impl> self, Known& peer,
-                                                        TimePoint deadline) {
+                                                        TimePoint deadline, bool any_class) {
   if (self->closed) co_return Error{Errc::closed, "the peer set is gone"};
   if (peer.connection) co_return peer.connection;
   if (peer.local) co_return Error{Errc::closed, peer.address + " is no longer in this process"};
@@ -126,7 +146,7 @@ net::Task<PeerSet::Impl::Connected> PeerSet::Impl::dial(std::shared_ptr<Impl> se
                                         self->options.connection);
   Connected connection = co_await std::move(connecting);
   peer.dialling = nullptr;
-  connection = self->welcome(peer, std::move(connection));
+  connection = self->welcome(peer, std::move(connection), any_class);
   dialling->set();
   co_return connection;
 }
@@ -136,7 +156,7 @@ net::Task<void> PeerSet::Impl::dial_in_round(std::shared_ptr<Impl> self, Known& 
   auto dialling = dial(self, peer, deadline);
   const Connected connection = co_await std::move(dialling);
   if (!connection) round->failures.emplace_back(peer.address, connection.error());
-  if (--round->pending == 0) round->over.set();
+  if (--round->pending == 0 || (connection && round->until_one)) round->over.set();
 }
 
 Connection::Identity PeerSet::Impl::identity() {
@@ -163,7 +183,7 @@ Connection::CloseHandler PeerSet::Impl::close_handler(Known& peer) {
 }
 
 /// Takes a fresh connection in, or says why not.
-PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connection) {
+PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connection, bool any_class) {
   if (connection && closed) {
     (*connection)->close();
     return {Errc::closed, "the peer set is gone"};
@@ -173,7 +193,13 @@ PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connectio
     return connection;
   }
   const wire::Service& service = (*connection)->remote().service;
-  const Result<void> usable = check(peer, service);
+  Result<void> usable = check(peer, service);
+  const Result<void> same_class = check_class(peer, service);
+  peer.other_class = usable && !same_class;
+  if (peer.other_class) {
+    peer.service = service;  // for sessions that nobody else can go on with
+    if (!any_class) usable = same_class;
+  }
   if (!usable) {
     log(LogLevel::warning, "driver", usable.error().to_string());
     (*connection)->close();
@@ -195,15 +221,17 @@ Result<void> PeerSet::Impl::check(const Known& peer, const wire::Service& servic
                                         short_hex(service.model_hash) + ", wanted " +
                                         short_hex(options.model_hash) + ")"};
   }
-  if (!options.numerics_class.empty() && service.numerics_class != options.numerics_class) {
-    return {Errc::numerics_mismatch, peer.address + " computes as " + service.numerics_class +
-                                         ", wanted " + options.numerics_class};
-  }
   if (first && (service.num_layers != first->num_layers ||
                 service.hidden_size != first->hidden_size || service.residual != first->residual)) {
     return {Errc::config_mismatch, peer.address + " describes the model's shape otherwise"};
   }
   return {};
+}
+
+Result<void> PeerSet::Impl::check_class(const Known& peer, const wire::Service& service) const {
+  if (options.numerics_class.empty() || service.numerics_class == options.numerics_class) return {};
+  return {Errc::numerics_mismatch, peer.address + " computes as " + service.numerics_class +
+                                       ", wanted " + options.numerics_class};
 }
 
 /// What was left open is settled by the first peer.
@@ -224,7 +252,10 @@ void PeerSet::Impl::failed(Known& peer, const Error& error) {
 }
 
 void PeerSet::Impl::lost(Known& peer, const Error& error) {
-  if (peer.connection) peer.round_trip = peer.connection->round_trip();
+  if (peer.connection && peer.round_trip == Duration::zero()) {
+    peer.round_trip = peer.connection->round_trip();
+    peer.round_trip_at = clock().now();
+  }
   peer.connection = nullptr;
   failed(peer, error);
   for (const auto& handler : handlers()) handler->on_peer_lost(peer.address, error);
@@ -276,15 +307,17 @@ net::Task<Result<void>> PeerSet::add_local(std::string name, std::shared_ptr<net
                                              impl->frame_handler(peer), impl->close_handler(peer),
                                              deadline, impl->options.connection);
   Impl::Connected connection = co_await std::move(connecting);
-  connection = impl->welcome(peer, std::move(connection));
+  connection = impl->welcome(peer, std::move(connection), false);
   if (!connection) co_return connection.error();
   co_return Result<void>();
 }
 
 net::Task<std::vector<std::pair<std::string, Error>>> PeerSet::connect_all(TimePoint deadline,
-                                                                           bool even_banned) {
+                                                                           bool even_banned,
+                                                                           bool until_one) {
   const std::shared_ptr<Impl> impl = impl_;
   const auto round = std::make_shared<Impl::Round>(impl->clock());
+  round->until_one = until_one;
   const TimePoint now = impl->clock().now();
   for (const auto& peer : impl->peers) {
     if (peer->connection || peer->local) continue;
@@ -295,31 +328,105 @@ net::Task<std::vector<std::pair<std::string, Error>>> PeerSet::connect_all(TimeP
   }
   // Each dial ends by its deadline.
   if (round->pending > 0) co_await round->over.wait(TimePoint::max());
-  co_return std::move(round->failures);
+  co_return round->failures;
 }
 
 net::Task<Result<std::shared_ptr<net::Connection>>> PeerSet::connection(std::string address,
-                                                                        TimePoint deadline) {
-  return Impl::dial(impl_, impl_->find_or_add(address), deadline);
+                                                                        TimePoint deadline,
+                                                                        bool any_class) {
+  return Impl::dial(impl_, impl_->find_or_add(address), deadline, any_class);
 }
 
-std::vector<route::PeerView> PeerSet::view() const {
+bool PeerSet::Impl::in_view(const Known& peer, bool any_class) const {
+  if (!peer.service || peer.service->span.empty()) return false;
+  if (peer.other_class && !any_class) return false;
+  return !peer.local || peer.connection != nullptr;
+}
+
+std::vector<route::PeerView> PeerSet::view(bool any_class) const {
   const TimePoint now = impl_->clock().now();
+  const auto age = [now](TimePoint at) { return std::max(now - at, Duration::zero()); };
   std::vector<route::PeerView> views;
   for (const auto& peer : impl_->peers) {
-    if (!peer->service || peer->service->span.empty()) continue;
-    if (peer->local && !peer->connection) continue;
+    if (!impl_->in_view(*peer, any_class)) continue;
     route::PeerView view;
     view.address = peer->address;
     view.span = peer->service->span;
     view.numerics_class = peer->service->numerics_class;
     view.reachable_by_peers = !peer->local;
-    view.round_trip = peer->connection ? peer->connection->round_trip() : peer->round_trip;
+    view.round_trip = peer->round_trip;
+    view.round_trip_age = age(peer->round_trip_at);
+    if (peer->round_trip == Duration::zero() && peer->connection) {  // as its hello measured
+      view.round_trip = peer->connection->round_trip();
+      view.round_trip_age = {};
+    }
     view.layer_time = peer->layer_time;
+    view.layer_time_age = age(peer->layer_time_at);
+    view.layer_samples = peer->layer_samples;
+    if (peer->load_at != TimePoint{}) {
+      view.queued_rows = peer->load.queued_rows;
+      view.free_tokens = static_cast<std::uint32_t>(
+          std::min<std::uint64_t>(std::uint64_t{peer->load.free_pages} * peer->service->page_tokens,
+                                  route::kUnknownRoom - 1));
+      view.load_age = age(peer->load_at);
+    }
     view.banned = now < peer->banned_until;
     views.push_back(std::move(view));
   }
   return views;
+}
+
+std::vector<route::LinkView> PeerSet::links(bool any_class) const {
+  if (impl_->links.empty()) return {};
+  std::unordered_map<std::string, std::uint32_t> indices;
+  std::uint32_t index = 0;
+  for (const auto& peer : impl_->peers) {
+    if (impl_->in_view(*peer, any_class)) indices.emplace(peer->address, index++);
+  }
+  std::vector<route::LinkView> links;
+  const TimePoint now = impl_->clock().now();
+  for (const auto& [ends, link] : impl_->links) {
+    const auto from = indices.find(ends.first);
+    const auto to = indices.find(ends.second);
+    if (from == indices.end() || to == indices.end()) continue;
+    links.push_back({from->second, to->second, link.way, now - link.at});
+  }
+  return links;
+}
+
+void PeerSet::report_link(const std::string& from, const std::string& to, Duration round_trip) {
+  if (impl_->links.size() >= kMaxLinks && !impl_->links.contains({from, to})) return;
+  impl_->links[{from, to}] = {round_trip / 2, impl_->clock().now()};
+}
+
+void PeerSet::refresh(Duration max_age) {
+  const TimePoint now = impl_->clock().now();
+  for (const auto& peer : impl_->peers) {
+    if (!peer->connection || peer->refreshing || peer->service->span.empty()) continue;
+    if (peer->load_at != TimePoint{} && now - peer->load_at <= max_age) continue;
+    peer->refreshing = true;
+    net::spawn(impl_->clock().executor(), "driver refresh", Impl::refresh(impl_, *peer));
+  }
+}
+
+net::Task<void> PeerSet::Impl::refresh(std::shared_ptr<Impl> self, Known& peer) {
+  const std::shared_ptr<Connection> connection = peer.connection;
+  const TimePoint asked = self->clock().now();
+  auto asking = connection->call(Verb::ping, wire::encode(wire::Ping{}), {},
+                                 asked + self->options.dial_timeout);
+  const Result<Frame> answer = co_await std::move(asking);
+  peer.refreshing = false;
+  if (self->closed || !answer) co_return;  // silence is for steps and keep-alive to judge
+  const Result<wire::Pong> pong = wire::decode<wire::Pong>(answer->header);
+  if (!pong) co_return connection->fail(pong.error());
+  const TimePoint now = self->clock().now();
+  peer.load = *pong;
+  peer.load_at = now;
+  const Duration sample = now - asked;
+  peer.round_trip = peer.round_trip == Duration::zero()
+                        ? sample
+                        : peer.round_trip + (sample - peer.round_trip) / 8;
+  peer.round_trip_at = now;
 }
 
 std::vector<std::string> PeerSet::heads() const {
@@ -372,6 +479,8 @@ void PeerSet::report_success(const std::string& address, Span span, Duration hop
     peer->layer_time += (sample - peer->layer_time) / 8;
   }
   peer->single_rows = rows == 1;
+  peer->layer_time_at = impl_->clock().now();
+  ++peer->layer_samples;
 }
 
 void PeerSet::register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler) {

@@ -52,18 +52,25 @@ class PeerSet {
 
   /// Dials, in parallel, every peer that is neither connected nor banned (with `even_banned`,
   /// those too). Returns what each failure was (address, error); success of the whole is for
-  /// plan() to judge.
+  /// plan() to judge. With `until_one` it returns as soon as one is connected, while the other
+  /// dials go on.
   net::Task<std::vector<std::pair<std::string, Error>>> connect_all(TimePoint deadline,
-                                                                    bool even_banned = false);
+                                                                    bool even_banned = false,
+                                                                    bool until_one = false);
 
   /// The open connection, or a fresh one, to a banned peer too. Fails as Connection::connect()
   /// does, or with weights_mismatch, numerics_mismatch, config_mismatch, span_unavailable (it
   /// serves nothing), each naming the peer.
+  /// With `any_class`, a peer of another numerics class will do.
   net::Task<Result<std::shared_ptr<net::Connection>>> connection(std::string address,
-                                                                 TimePoint deadline);
+                                                                 TimePoint deadline,
+                                                                 bool any_class = false);
 
-  /// Every peer that ever said what layers it holds, in the order they were added.
-  std::vector<route::PeerView> view() const;
+  /// Every peer that ever said what layers it holds, in the order they were added; with
+  /// `any_class`, also those that were refused for their numerics class alone.
+  std::vector<route::PeerView> view(bool any_class = false) const;
+  /// The ways between them that steps have told of, by index in view(any_class).
+  std::vector<route::LinkView> links(bool any_class = false) const;
   /// Peers connected now that offer a head, best first.
   std::vector<std::string> heads() const;
   /// The service of any connected peer: layer count, hidden size, vocabulary.
@@ -76,6 +83,11 @@ class PeerSet {
   /// `rows` rows took `hop_time` through `span`, waiting included: the peer is well, and this is
   /// its speed.
   void report_success(const std::string& address, Span span, Duration hop_time, std::uint32_t rows);
+  /// A stage measured this round trip to the one after it.
+  void report_link(const std::string& from, const std::string& to, Duration round_trip);
+  /// Asks connected peers for their load and round trip where what is known is older than
+  /// `max_age`. Returns at once; view() tells more later.
+  void refresh(Duration max_age);
 
   void register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler);
   void unregister_session(const SessionId& session);

@@ -1,4 +1,4 @@
-#include "sim/swarm.hpp"
+#include "node/swarm.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -52,10 +52,31 @@ class OtherClass final : public model::StageEngine {
   model::EngineInfo info_;
 };
 
+/// Simulated compute that a test can slow down while it runs.
+class Brake final : public serve::Compute {
+ public:
+  Brake(std::unique_ptr<serve::Compute> compute, net::Clock& clock, const Duration* extra)
+      : compute_(std::move(compute)), clock_(clock), extra_(extra) {}
+
+  void run(std::uint32_t rows, std::function<void()> work, std::function<void()> done) override {
+    compute_->run(rows, std::move(work), [this, done = std::move(done)] {
+      if (*extra_ == Duration::zero()) return done();
+      clock_.call_at(clock_.now() + *extra_, done);
+    });
+  }
+
+ private:
+  std::unique_ptr<serve::Compute> compute_;
+  net::Clock& clock_;
+  const Duration* extra_;
+};
+
 std::unique_ptr<serve::Worker> make_worker(std::unique_ptr<model::StageEngine> engine,
                                            net::Clock& clock, Duration base, Duration per_row,
-                                           const serve::WorkerLimits& limits) {
+                                           const serve::WorkerLimits& limits,
+                                           const Duration* extra = nullptr) {
   auto compute = serve::make_sim_compute(clock, base, per_row);
+  if (extra != nullptr) compute = std::make_unique<Brake>(std::move(compute), clock, extra);
   auto worker = serve::Worker::create(std::move(engine), std::move(compute), clock, limits);
   FARMESH_ASSERT(worker.has_value());
   return std::move(*worker);
@@ -121,6 +142,7 @@ std::uint64_t seed_or(std::uint64_t fallback) {
 // --- the swarm -----------------------------------------------------------------------------
 
 struct Swarm::Machine {
+  Duration extra{};  // of each forward pass
   std::unique_ptr<net::Transport> transport;
   std::unique_ptr<serve::Worker> worker;
   std::unique_ptr<serve::Peer> peer;
@@ -128,7 +150,9 @@ struct Swarm::Machine {
 };
 
 Swarm::Swarm(SwarmOptions o)
-    : options(o), network(clock, o.network, o.seed), transport_(network.host("driver")) {
+    : options(std::move(o)),
+      network(clock, options.network, options.seed),
+      transport_(network.host("driver")) {
   driver::PeerSetOptions set;
   set.hello.software = "swarm";
   set.hello.node_id[0] = 1;
@@ -144,8 +168,8 @@ Swarm::Machine& Swarm::build(const std::string& name, std::unique_ptr<model::Sta
                              Duration base) {
   auto machine = std::make_unique<Machine>();
   machine->transport = network.host(name);
-  machine->worker =
-      make_worker(std::move(engine), clock, base, options.compute_per_row, options.limits);
+  machine->worker = make_worker(std::move(engine), clock, base, options.compute_per_row,
+                                options.limits, &machine->extra);
   machine->pages = machine->worker->load().free_pages;
   serve::PeerOptions peer;
   peer.model_hash = kModelHash;
@@ -171,18 +195,38 @@ void Swarm::add_of_class(const std::string& name, Span span, const std::string& 
         options.compute_base);
 }
 
+void Swarm::slow_down(const std::string& name, Duration extra) {
+  machines_.at(name)->extra = extra;
+}
+
+namespace {
+
+net::Task<void> connect_all(driver::PeerSet& peers, TimePoint deadline,
+                            std::shared_ptr<bool> done) {
+  auto connecting = peers.connect_all(deadline, true);
+  co_await std::move(connecting);
+  *done = true;
+}
+
+}  // namespace
+
 void Swarm::connect() {
-  struct Connect {
-    static net::Task<void> run(driver::PeerSet& peers, TimePoint deadline, bool& done) {
-      auto connecting = peers.connect_all(deadline, true);
-      co_await std::move(connecting);
-      done = true;
-    }
-  };
-  bool done = false;
+  const auto done = std::make_shared<bool>(false);
   net::spawn(clock.executor(), "swarm connect",
-             Connect::run(*peers, clock.now() + std::chrono::seconds(5), done));
-  run_until([&done] { return done; });
+             connect_all(*peers, clock.now() + std::chrono::seconds(5), done));
+  run_until([done] { return *done; });
+}
+
+void Swarm::connect_soon() {
+  net::spawn(
+      clock.executor(), "swarm connect",
+      connect_all(*peers, clock.now() + std::chrono::seconds(5), std::make_shared<bool>(false)));
+}
+
+std::size_t Swarm::count(driver::ChainEvent::Kind kind) const {
+  return static_cast<std::size_t>(
+      std::count_if(events.begin(), events.end(),
+                    [kind](const driver::ChainEvent& event) { return event.kind == kind; }));
 }
 
 void Swarm::kill(const std::string& name) {
@@ -224,8 +268,7 @@ void Swarm::start(Talk& talk) {
   generator.page_tokens = kPageTokens;
   generator.residual = DType::f32;
   generator.prefix_key = {1, 2, 3, 4};
-  generator.chain.max_chunk_rows = 8;
-  generator.chain.max_recoveries_per_step = 64;  // peers here may die every few milliseconds
+  generator.chain = options.chain;
   talk.generator = std::make_unique<driver::Generator>(
       *peers, *head_, std::move(generator),
       [this](const driver::ChainEvent& event) { events.push_back(event); });

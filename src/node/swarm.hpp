@@ -34,6 +34,13 @@ struct SwarmOptions {
   Duration compute_base = std::chrono::microseconds(500);  // of one forward pass
   Duration compute_per_row = std::chrono::microseconds(50);
   serve::WorkerLimits limits{.cache_tokens = 4'096};
+  driver::ChainOptions chain = small_chunks();  // sizes and session are filled in
+
+  static driver::ChainOptions small_chunks() {
+    driver::ChainOptions chain;
+    chain.max_chunk_rows = 8;
+    return chain;
+  }
   std::uint64_t history_bytes = 256u << 20;
   std::uint64_t seed = 1;
 };
@@ -74,12 +81,16 @@ class Swarm {
   void add_of_class(const std::string& name, Span span, const std::string& numerics_class);
   /// Connects the driver to all peers.
   void connect();
+  /// The same without waiting, while talks go on.
+  void connect_soon();
 
   /// SIGKILL: its links end, its sessions and caches are gone.
   void kill(const std::string& name);
   /// Started again, with nothing in its cache.
   void revive(const std::string& name);
   bool alive(const std::string& name) const { return !dead_.contains(name); }
+  /// Lets the peer's next forward passes take so much longer each.
+  void slow_down(const std::string& name, Duration extra);
 
   /// `talk` must outlive leaks() and be gone before the swarm: declare it after.
   void start(Talk& talk);
@@ -94,6 +105,8 @@ class Swarm {
   static std::string verdict(const Talk& talk);
   /// Ends every session; empty when then every living peer has nothing left but cached pages.
   std::string leaks();
+  /// Of events so far.
+  std::size_t count(driver::ChainEvent::Kind kind) const;
 
   asio::io_context context{1};
   net::SimClock clock{context};

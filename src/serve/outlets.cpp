@@ -206,6 +206,11 @@ void Outlets::send(const std::string& address, Parcel parcel) {
   if (outlet->retry == 0) state.pump(*outlet);
 }
 
+Duration Outlets::round_trip(const std::string& address) const {
+  const Outlet* outlet = state_->find(address);
+  return outlet != nullptr && outlet->connection ? outlet->connection->round_trip() : Duration{};
+}
+
 std::uint32_t Outlets::connections() const noexcept {
   return static_cast<std::uint32_t>(
       std::count_if(state_->outlets.begin(), state_->outlets.end(),

@@ -58,6 +58,8 @@ class Outlets {
 
   void send(const std::string& address, Parcel parcel);
 
+  /// To a receiver, as its connection measured it; zero when none is open.
+  Duration round_trip(const std::string& address) const;
   std::uint32_t connections() const noexcept;
 
  private:

@@ -289,7 +289,9 @@ void Peer::Impl::tell_history(const ConnectionPtr& connection, const Frame& requ
     return;
   }
   const History::Range stored = history.stored(message.session);
-  const wire::HistoryReply reply{*positions, stored.begin, stored.end};
+  wire::HistoryReply reply{*positions, stored.begin, stored.end};
+  reply.tells_received = true;
+  reply.received = worker.received(message.session).value_or(*positions);
   static_cast<void>(connection->reply(request, Verb::history, wire::encode(reply)));
 }
 

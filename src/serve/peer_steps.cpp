@@ -43,6 +43,15 @@ wire::Step handed_on(wire::Step step) {
   return step;
 }
 
+/// As that stage's standby gets it.
+wire::Step copied(const wire::Step& step) {
+  wire::Step copy = step;
+  copy.route.clear();
+  copy.want = wire::Want::nothing;
+  copy.standby = true;
+  return copy;
+}
+
 }  // namespace
 
 // --- in --------------------------------------------------------------------------------------
@@ -109,8 +118,12 @@ void Peer::Impl::computed(const wire::Step& step, Result<StepOutput> result) {
   wire::Step done = step;
   done.times.push_back(result->time);
   if (done.route.empty()) {
+    done.next_us.push_back(0);
     answer(*session, done, result->rows);
   } else {
+    const auto round_trip = outlets->round_trip(done.route.front().address);
+    done.next_us.push_back(static_cast<std::uint32_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(round_trip).count()));
     push(*session, std::move(done), std::move(result->rows));
   }
 }
@@ -124,6 +137,8 @@ void Peer::Impl::answer(const Session& session, const wire::Step& step, const Pa
   reply.dtype = step.dtype;
   reply.replay = step.replay;
   reply.times = step.times;
+  reply.next_us = step.next_us;
+  reply.standby = step.standby;
   Payload payload;
   if (!step.replay && step.want != wire::Want::nothing) {
     reply.rows = step.want == wire::Want::all_rows ? step.count : 1;
@@ -149,6 +164,13 @@ void Peer::Impl::push(Session& session, wire::Step step, Payload rows) {
   parcel.session = step.session;
   parcel.epoch = step.epoch;
   parcel.position = step.position;
+  const std::string standby = step.route.front().standby;
+  if (!standby.empty() && standby != address) {
+    stats.forwarded_bytes += rows.size();
+    Outlets::Parcel copy = parcel;
+    copy.frame = push_frame(Verb::step, wire::encode(copied(step)), rows);
+    outlets->send(standby, std::move(copy));
+  }
   parcel.frame = push_frame(Verb::step, wire::encode(handed_on(std::move(step))), std::move(rows));
   outlets->send(address, std::move(parcel));
 }

@@ -205,6 +205,12 @@ std::optional<std::uint32_t> Scheduler::positions(const SessionId& id) const {
   return entry->second->computed;
 }
 
+std::optional<std::uint32_t> Scheduler::received(const SessionId& id) const {
+  const auto entry = sessions_.find(id);
+  if (entry == sessions_.end()) return std::nullopt;
+  return entry->second->next();
+}
+
 bool Scheduler::has_steps(const SessionId& id) const {
   const auto entry = sessions_.find(id);
   return entry != sessions_.end() && !entry->second->steps.empty();

@@ -105,6 +105,8 @@ class Scheduler {
   bool has_steps(const SessionId& session) const;
   /// Positions [0, n) that are computed; nothing for an unknown session.
   std::optional<std::uint32_t> positions(const SessionId& session) const;
+  /// As positions(), with those whose steps have not ended.
+  std::optional<std::uint32_t> received(const SessionId& session) const;
   std::uint32_t sessions() const noexcept { return static_cast<std::uint32_t>(sessions_.size()); }
   std::uint32_t queued_rows() const noexcept { return queued_rows_; }
   const PagePool& pool() const noexcept { return pool_; }

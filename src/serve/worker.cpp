@@ -296,6 +296,10 @@ std::optional<std::uint32_t> Worker::positions(const SessionId& session) const {
   return impl_->scheduler.positions(session);
 }
 
+std::optional<std::uint32_t> Worker::received(const SessionId& session) const {
+  return impl_->scheduler.received(session);
+}
+
 void Worker::embed(std::vector<TokenId> ids, std::function<void(Result<Payload>)> done) {
   impl_->head.embed(std::move(ids), std::move(done));
   impl_->wake();

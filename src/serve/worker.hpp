@@ -51,6 +51,8 @@ class Worker final : public wire::Head {
 
   /// Positions [0, n) that are computed; nothing for an unknown session.
   std::optional<std::uint32_t> positions(const SessionId& session) const;
+  /// As positions(), with those that wait to be computed.
+  std::optional<std::uint32_t> received(const SessionId& session) const;
 
   void embed(std::vector<TokenId> ids, std::function<void(Result<Payload>)> done) override;
   void logits(Payload hidden, std::uint32_t rows,

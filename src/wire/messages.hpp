@@ -87,6 +87,7 @@ struct OpenReply {
 struct Hop {
   std::string address;  // where to dial
   Span span;
+  std::string standby;  // gets a copy of each step that is sent here; empty: nobody
 };
 
 /// What one stage did with a step, appended by it.
@@ -111,6 +112,9 @@ struct Step {
   std::uint32_t budget_ms = 0;  // dropped uncomputed when it waited longer; 0: no limit
   std::vector<Hop> route;       // stages after this one
   std::vector<HopTime> times;   // of the stages before this one
+  // Round trips of those stages to the ones after them, as their links measured; 0: not yet.
+  std::vector<std::uint32_t> next_us;
+  bool standby = false;  // a copy: keeps a spare cache warm, and moves nothing on
 };
 
 /// Payload: the wanted rows.
@@ -122,7 +126,9 @@ struct StepReply {
   std::uint32_t rows = 0;   // rows in the payload
   DType dtype = DType::bf16;
   bool replay = false;
-  std::vector<HopTime> times;  // one a stage, in route order
+  std::vector<HopTime> times;          // one a stage, in route order
+  std::vector<std::uint32_t> next_us;  // as Step has it
+  bool standby = false;                // answers a copy
 };
 
 /// Forget positions from `position` on. Also raises the session's epoch.
@@ -148,6 +154,8 @@ struct HistoryReply {
   std::uint32_t positions = 0;     // in the KV cache
   std::uint32_t stored_begin = 0;  // outputs kept for replay: [stored_begin, stored_end)
   std::uint32_t stored_end = 0;
+  bool tells_received = false;  // `received` was filled in
+  std::uint32_t received = 0;   // positions that are computed or wait here to be
 };
 
 struct Close {
@@ -186,6 +194,7 @@ struct Generate {
   SamplingOptions sampling;
   std::vector<TokenId> stop_tokens;
   std::vector<std::string> peers;  // addresses to route over, besides those the host knows
+  bool warm_standby = false;       // keep a spare peer's cache warm behind every stage
 };
 
 struct TopToken {
@@ -201,10 +210,11 @@ struct TokenMessage {
   TokenId id = 0;
   float logprob = 0;
   std::vector<TopToken> top;
-  Finish finish = Finish::none;  // other than none: the stream ends with this frame
-  bool has_token = true;         // false: only the end is told
-  std::vector<Hop> route;        // with the first token and after a change
-  std::vector<HopTime> times;    // of the step behind this token
+  Finish finish = Finish::none;   // other than none: the stream ends with this frame
+  bool has_token = true;          // false: only the end is told
+  std::vector<Hop> route;         // with the first token and after a change
+  std::vector<HopTime> times;     // of the step behind this token
+  bool numerics_changed = false;  // some stage computes in another class than the first did
 };
 
 HeaderBytes encode(const Hello& message);

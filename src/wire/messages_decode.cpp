@@ -103,10 +103,18 @@ class Reader {
   std::vector<Hop> route(const flatbuffers::Vector<flatbuffers::Offset<fb::Hop>>* hops) {
     std::vector<Hop> route;
     each(hops, kMaxHops, "route", [&](const fb::Hop* hop) {
-      route.push_back({text(hop->address(), "route.address"), span(hop->span(), "route.span")});
+      route.push_back({text(hop->address(), "route.address"), span(hop->span(), "route.span"),
+                       text(hop->standby(), "route.standby")});
       require(!route.back().address.empty(), "route.address");
     });
     return route;
+  }
+
+  std::vector<std::uint32_t> numbers(const flatbuffers::Vector<std::uint32_t>* packed,
+                                     std::size_t max, std::string_view field) {
+    std::vector<std::uint32_t> values;
+    each(packed, max, field, [&](std::uint32_t value) { values.push_back(value); });
+    return values;
   }
 
   std::vector<HopTime> times(const flatbuffers::Vector<const fb::HopTime*>* packed) {
@@ -241,6 +249,8 @@ Result<Step> decode<Step>(ByteView header) {
   message.budget_ms = table->budget_ms();
   message.route = in.route(table->route());
   message.times = in.times(table->times());
+  message.next_us = in.numbers(table->next_us(), kMaxHops, "next_us");
+  message.standby = table->standby();
   return in.result(std::move(message));
 }
 
@@ -259,6 +269,8 @@ Result<StepReply> decode<StepReply>(ByteView header) {
   message.dtype = in.enumerator(table->dtype(), DType::u32, "dtype");
   message.replay = table->replay();
   message.times = in.times(table->times());
+  message.next_us = in.numbers(table->next_us(), kMaxHops, "next_us");
+  message.standby = table->standby();
   return in.result(std::move(message));
 }
 
@@ -307,6 +319,8 @@ Result<HistoryReply> decode<HistoryReply>(ByteView header) {
   message.positions = in.at_most(table->positions(), kMaxPosition, "positions");
   message.stored_end = in.at_most(table->stored_end(), kMaxPosition, "stored_end");
   message.stored_begin = in.at_most(table->stored_begin(), message.stored_end, "stored_begin");
+  message.tells_received = table->tells_received();
+  message.received = in.at_most(table->received(), kMaxPosition, "received");
   return in.result(message);
 }
 
@@ -372,6 +386,7 @@ Result<Generate> decode<Generate>(ByteView header) {
     message.peers.push_back(in.text(address, "peers"));
     in.require(!message.peers.back().empty(), "peers");
   });
+  message.warm_standby = table->warm_standby();
   return in.result(std::move(message));
 }
 
@@ -394,6 +409,7 @@ Result<TokenMessage> decode<TokenMessage>(ByteView header) {
   in.require(message.has_token || message.finish != Finish::none, "finish");
   message.route = in.route(table->route());
   message.times = in.times(table->times());
+  message.numerics_changed = table->numerics_changed();
   return in.result(std::move(message));
 }
 

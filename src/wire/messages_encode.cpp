@@ -46,6 +46,7 @@ Offset<flatbuffers::String> text(FlatBufferBuilder& builder, const std::string& 
 }
 
 using HopTimes = Offset<flatbuffers::Vector<const fb::HopTime*>>;
+using Numbers = Offset<flatbuffers::Vector<std::uint32_t>>;
 using Hops = Offset<flatbuffers::Vector<Offset<fb::Hop>>>;
 
 HopTimes hop_times(FlatBufferBuilder& builder, const std::vector<HopTime>& times) {
@@ -56,13 +57,19 @@ HopTimes hop_times(FlatBufferBuilder& builder, const std::vector<HopTime>& times
       });
 }
 
+Numbers numbers(FlatBufferBuilder& builder, const std::vector<std::uint32_t>& values) {
+  return values.empty() ? Numbers(0) : builder.CreateVector(values);
+}
+
 Hops hops(FlatBufferBuilder& builder, const std::vector<Hop>& route) {
   if (route.empty()) return 0;
   std::vector<Offset<fb::Hop>> offsets;
   offsets.reserve(route.size());
   for (const Hop& hop : route) {
     const fb::Span span = packed_span(hop.span);
-    offsets.push_back(fb::CreateHop(builder, text(builder, hop.address), &span));
+    const auto address = text(builder, hop.address);
+    const auto standby = text(builder, hop.standby);
+    offsets.push_back(fb::CreateHop(builder, address, &span, standby));
   }
   return builder.CreateVector(offsets);
 }
@@ -135,21 +142,23 @@ HeaderBytes encode(const Step& message) {
   FlatBufferBuilder& builder = fresh_builder();
   const auto route = hops(builder, message.route);
   const auto times = hop_times(builder, message.times);
+  const auto next = numbers(builder, message.next_us);
   const fb::Bytes16 session = packed_id(message.session);
   return finished(builder, fb::CreateStep(builder, &session, message.epoch, message.position,
                                           message.count, static_cast<std::uint8_t>(message.dtype),
                                           static_cast<std::uint8_t>(message.want), message.replay,
-                                          message.budget_ms, route, times));
+                                          message.budget_ms, route, times, next, message.standby));
 }
 
 HeaderBytes encode(const StepReply& message) {
   FlatBufferBuilder& builder = fresh_builder();
   const auto times = hop_times(builder, message.times);
+  const auto next = numbers(builder, message.next_us);
   const fb::Bytes16 session = packed_id(message.session);
   return finished(builder, fb::CreateStepReply(builder, &session, message.epoch, message.position,
                                                message.count, message.rows,
                                                static_cast<std::uint8_t>(message.dtype),
-                                               message.replay, times));
+                                               message.replay, times, next, message.standby));
 }
 
 HeaderBytes encode(const Truncate& message) {
@@ -175,7 +184,8 @@ HeaderBytes encode(const HistoryQuery& message) {
 HeaderBytes encode(const HistoryReply& message) {
   FlatBufferBuilder& builder = fresh_builder();
   return finished(builder, fb::CreateHistoryReply(builder, message.positions, message.stored_begin,
-                                                  message.stored_end));
+                                                  message.stored_end, message.tells_received,
+                                                  message.received));
 }
 
 HeaderBytes encode(const Close& message) {
@@ -215,9 +225,9 @@ HeaderBytes encode(const Generate& message) {
   Offset<flatbuffers::Vector<Offset<flatbuffers::String>>> peers;
   if (!message.peers.empty()) peers = builder.CreateVectorOfStrings(message.peers);
   const fb::Bytes16 session = packed_id(message.session);
-  return finished(
-      builder, fb::CreateGenerate(builder, &session, message.prompt_tokens, message.emitted_tokens,
-                                  message.max_tokens, sampling, stops, peers));
+  return finished(builder, fb::CreateGenerate(builder, &session, message.prompt_tokens,
+                                              message.emitted_tokens, message.max_tokens, sampling,
+                                              stops, peers, message.warm_standby));
 }
 
 HeaderBytes encode(const TokenMessage& message) {
@@ -233,9 +243,9 @@ HeaderBytes encode(const TokenMessage& message) {
   const auto times = hop_times(builder, message.times);
   const fb::Bytes16 session = packed_id(message.session);
   return finished(
-      builder,
-      fb::CreateToken(builder, &session, message.index, message.id, message.logprob, top,
-                      static_cast<std::uint8_t>(message.finish), message.has_token, route, times));
+      builder, fb::CreateToken(builder, &session, message.index, message.id, message.logprob, top,
+                               static_cast<std::uint8_t>(message.finish), message.has_token, route,
+                               times, message.numerics_changed));
 }
 
 }  // namespace farmesh::wire

@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 
-#include "sim/swarm.hpp"
+#include "node/swarm.hpp"
 
 using namespace farmesh;
 using namespace farmesh::sim;

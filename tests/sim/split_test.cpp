@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "sim/swarm.hpp"
+#include "node/swarm.hpp"
 
 using namespace farmesh;
 using namespace farmesh::sim;
@@ -87,28 +87,6 @@ TEST_SUITE("sim/split") {
     CHECK(swarm.hold(second) == "");  // "q" has nothing of it
     CHECK(second.generator->committed()[0].begin == 0);
     CHECK(swarm.leaks() == "");
-  }
-
-  TEST_CASE("peers of several numerics classes are not mixed") {
-    Swarm swarm;
-    swarm.add("a", {0, 6});
-    swarm.add("b", {6, 12});
-    swarm.connect();
-    swarm.add_of_class("x", {0, 12}, "f32/other");
-    swarm.add("c", {6, 12});
-    swarm.connect();
-    Talk talk{prompt_of(3, 12), 60, greedy()};
-    talk.on_token = [&](std::size_t told) {
-      if (told == 20) swarm.kill("b");
-      if (told == 40) swarm.kill("c");
-    };
-    swarm.start(talk);
-    REQUIRE(swarm.run());
-    REQUIRE_FALSE(*talk.finish);  // rather no token than a wrong one
-    CHECK(talk.finish->error().code == Errc::numerics_mismatch);
-    CHECK(talk.told.size() == 40);
-    const Tokens expected = alone(talk.prompt, 40, greedy());
-    CHECK(talk.told == expected);
   }
 
   TEST_CASE("a prompt of a thousand tokens streams through the stages in chunks") {
