@@ -23,6 +23,7 @@ ACCEPTED = [
     (r"boost|bsl-1\.0", "BSL-1.0"),
     (r"zlib", "Zlib"),
     (r"postgresql", "PostgreSQL"),
+    (r"public-domain", "public domain"),
 ]
 
 
