@@ -19,12 +19,6 @@ Secret& Secret::operator=(Secret&& other) noexcept {
   return *this;
 }
 
-void Secret::truncate(std::size_t size) noexcept {
-  if (size >= bytes_.size()) return;
-  wipe(bytes().subspan(size));
-  bytes_.resize(size);
-}
-
 namespace {
 
 Secret without_newline(BytesView bytes) {

@@ -27,8 +27,6 @@ class Secret {
     return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()};
   }
   std::size_t size() const noexcept { return bytes_.size(); }
-  /// Wipes what is cut off.
-  void truncate(std::size_t size) noexcept;
 
  private:
   Bytes bytes_;

@@ -69,7 +69,7 @@ TEST_SUITE("evm/abi") {
   TEST_CASE("static tuples stand in place, dynamic ones behind") {
     const Address who = address("0x3535353535353535353535353535353535353535");
     check_both_ways("((address,uint96)[],bytes32,(string,bool))",
-                    {Members{Members{who, std::uint64_t{7}}}, Bytes32{0xab},
+                    {Members(1, Members{who, std::uint64_t{7}}), Bytes32{0xab},
                      Members{text("x"), std::uint64_t{0}}},
                     word("60") + left("ab") + word("c0") + word("1") +
                         word("3535353535353535353535353535353535353535") + word("7") + word("40") +
