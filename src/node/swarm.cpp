@@ -253,6 +253,7 @@ net::Task<void> Swarm::talk_through(Swarm& swarm, Talk& talk) {
   auto generating = talk.generator->generate(std::move(turn), std::move(on_token));
   talk.finish = co_await std::move(generating);
   --swarm.talking_;
+  if (talk.on_end) talk.on_end();
 }
 
 void Swarm::start(Talk& talk) {
@@ -264,7 +265,7 @@ void Swarm::start(Talk& talk) {
   generator.num_layers = kLayers;
   generator.hidden_size = 16;
   generator.vocab_size = kVocab;
-  generator.max_position = 4'096;
+  generator.max_position = 16'384;
   generator.page_tokens = kPageTokens;
   generator.residual = DType::f32;
   generator.prefix_key = {1, 2, 3, 4};
@@ -275,6 +276,11 @@ void Swarm::start(Talk& talk) {
   talks_.push_back(&talk);
   ++talking_;
   net::spawn(clock.executor(), "swarm talk", talk_through(*this, talk));
+}
+
+void Swarm::forget(Talk& talk) {
+  talk.generator.reset();
+  std::erase(talks_, &talk);
 }
 
 bool Swarm::run() {

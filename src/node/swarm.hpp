@@ -54,6 +54,7 @@ struct Talk {
   Tokens told;  // filled as tokens come
   std::vector<std::uint32_t> indices;
   std::function<void(std::size_t)> on_token;  // with the number told so far; may be empty
+  std::function<void()> on_end;               // `finish` is set; may be empty
   std::optional<Result<wire::Finish>> finish;
   std::unique_ptr<driver::Generator> generator;
 };
@@ -94,6 +95,8 @@ class Swarm {
 
   /// `talk` must outlive leaks() and be gone before the swarm: declare it after.
   void start(Talk& talk);
+  /// Closes an ended talk's session; `talk` may go then.
+  void forget(Talk& talk);
   /// Until all started talks have ended; false after an hour of virtual time.
   bool run();
   bool run_until(const std::function<bool()>& done);

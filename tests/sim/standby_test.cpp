@@ -60,18 +60,18 @@ TEST_SUITE("sim/standby") {
     swarm.add("a", {0, 6});
     swarm.add("b", {6, 12});
     swarm.connect();
-    Talk talk{prompt_of(21, 90), 1'500, greedy()};
+    Talk talk{prompt_of(21, 90), 1'900, greedy()};
     talk.on_token = [&](std::size_t told) {
       if (told == 20) {
         swarm.add("s", {0, 12});
         swarm.connect_soon();
       }
-      if (told == 100) swarm.kill("s");
-      if (told == 120) {
+      if (told == 700) swarm.kill("s");
+      if (told == 720) {
         swarm.add("t", {0, 12});
         swarm.connect_soon();
       }
-      if (told == 1'490) swarm.kill("b");
+      if (told == 1'890) swarm.kill("b");
     };
     CHECK(swarm.hold(talk) == "");
     CHECK(swarm.count(ChainEvent::Kind::standby) >= 2);
