@@ -1,7 +1,9 @@
 #include "http/channel.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdint>
 #include <utility>
 
 #include <arpa/inet.h>

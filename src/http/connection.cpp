@@ -32,12 +32,18 @@ std::string new_id() {
   return to_hex(bytes);
 }
 
+/// What the handler throws ends here; its Responder answers 500 on the way out.
 void run_handler(const Route& route, const Request& request, std::shared_ptr<Exchange> exchange) {
+  const auto complain = [&](const std::string& why) {
+    log(LogLevel::error, "http",
+        "the handler of " + route.method + " " + route.pattern + " threw" + why);
+  };
   try {
     route.handler(request, Responder(std::move(exchange)));
   } catch (const std::exception& problem) {
-    log(LogLevel::error, "http",
-        "handler of " + route.method + " " + route.pattern + " threw: " + problem.what());
+    complain(std::string(": ") + problem.what());
+  } catch (...) {
+    complain("");
   }
 }
 

@@ -23,7 +23,7 @@ struct Loop::Impl {
   void tick_later() {
     timer.expires_after(period);
     timer.async_wait([this](boost::system::error_code problem) {
-      if (problem) return;
+      if (problem || stopping) return;  // a timer that fired just now cannot be cancelled
       tick();
       tick_later();
     });
@@ -31,6 +31,7 @@ struct Loop::Impl {
 
   std::chrono::milliseconds period;
   std::function<void()> tick;
+  bool stopping = false;  // the loop's thread only
   asio::io_context context{1};
   asio::steady_timer timer{context};
   asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
@@ -48,6 +49,7 @@ Loop::Loop(std::string_view thread_name, std::chrono::milliseconds period,
 
 Loop::~Loop() {
   post([impl = impl_.get()] {
+    impl->stopping = true;
     impl->timer.cancel();
     impl->work.reset();
   });

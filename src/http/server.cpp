@@ -122,8 +122,8 @@ struct Server::Impl {
         take(descriptor, IpAddress::of(address));
       } else if (errno == EAGAIN) {
         return listener->socket.await_readable(listener);
-      } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        starved = true;  // the next tick tries again: waiting would report it readable at once
+      } else if (errno != ECONNABORTED && errno != EINTR) {
+        starved = true;  // of descriptors or memory: waiting would report it readable at once
         return;
       }
     }
@@ -169,7 +169,7 @@ struct Server::Impl {
   std::vector<std::unique_ptr<LoopRoom>> rooms;
   std::shared_ptr<Listener> listener;  // the first loop's thread only, once started
   std::size_t next_room = 0;
-  bool starved = false;
+  bool starved = false;  // the next tick accepts again
   std::uint16_t port = 0;
 };
 

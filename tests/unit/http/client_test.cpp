@@ -210,11 +210,11 @@ TEST_SUITE("http/client") {
     CHECK(client.send({"GET", "http://127.0.0.1:1/", {{"X", "a\r\nY: b"}}}).error().code ==
           Errc::invalid_argument);
     CHECK(client.send({.url = "http://127.0.0.1:1/"}).error().code == Errc::connection_refused);
-    CHECK(client.send({.url = "http://no-such-host.invalid/"}).error().code ==
-          Errc::address_invalid);
   }
 
   TEST_CASE("the environment's proxy is told the whole URL, or asked for a tunnel") {
+    ::unsetenv("no_proxy");
+    ::unsetenv("NO_PROXY");
     ::setenv("http_proxy", "http://user:pw@127.0.0.1:1", 1);
     Client client;
     CHECK(client.send({.url = "http://example.org/"}).error().code == Errc::connection_refused);

@@ -42,7 +42,9 @@ TEST_SUITE("http/event_stream") {
         },
         kLong);
     const auto server = serve(std::move(router));
-    Client client;
+    ClientOptions direct;
+    direct.proxy_from_environment = false;
+    Client client(direct);
     const auto reply =
         client.send({.url = "http://127.0.0.1:" + std::to_string(server->port()) + "/events"});
     REQUIRE(reply);
