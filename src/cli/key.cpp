@@ -13,6 +13,7 @@
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
 #include "cli/key_bind.hpp"
+#include "cli/key_create.hpp"
 #include "cli/verbs.hpp"
 #include "identity/join_token.hpp"
 #include "identity/node_key.hpp"
@@ -90,15 +91,17 @@ void add_invite(CLI::App& key, Run& run) {
 
 void add_key(CLI::App& program, Run& run) {
   CLI::App* key =
-      program.add_subcommand("key", "Node keys, their wallets, and tokens of private meshes");
+      program.add_subcommand("key", "Node keys, their wallets, tokens of private meshes, API keys");
   key->require_subcommand(1);
   add_show(*key, run);
   add_invite(*key, run);
   add_key_bind(*key, run);
+  add_key_create(*key, run);
   key->footer(R"(
 Examples:
   farmesh key show
   farmesh key bind --wallet 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+  farmesh key create --url ledger.sqlite --scope admin --name operator
   farmesh key invite --mesh-key ~/mesh.key --mesh-name lab --out lab.token
   farmesh node --model models/demo --layers 0:3 --join-token-file lab.token)");
 }

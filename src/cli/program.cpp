@@ -25,6 +25,7 @@ Environment:
   LOG_LEVEL              debug, info, warning or error; default info for node, else error
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
   FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
+  POSTGRES_URL           the ledger; DATABASE_URL is read when it is not set
   FARMESH_TORCH_LIBRARY  the compute engine; default libfarmesh_torch.so beside the program
   FARMESH_ISA            avx512, avx2 or portable kernels; default the best this CPU has
   NO_COLOR               any value: no colours
@@ -47,6 +48,7 @@ int run_program(int argc, char** argv) {
   add_node(program, run);
   add_model(program, run);
   add_key(program, run);
+  add_ledger(program, run);
   add_demo(program, run);
   add_bench(program, run);
 

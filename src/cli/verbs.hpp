@@ -17,6 +17,7 @@ void add_generate(CLI::App& program, Run& run);
 void add_chat(CLI::App& program, Run& run);
 void add_model(CLI::App& program, Run& run);
 void add_key(CLI::App& program, Run& run);
+void add_ledger(CLI::App& program, Run& run);
 void add_demo(CLI::App& program, Run& run);
 void add_bench(CLI::App& program, Run& run);
 

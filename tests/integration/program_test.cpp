@@ -69,7 +69,11 @@ TEST_SUITE("integration/program") {
                                                {"model", "synth"},
                                                {"key", "show"},
                                                {"key", "invite"},
-                                               {"key", "bind"}}) {
+                                               {"key", "bind"},
+                                               {"key", "create"},
+                                               {"ledger", "migrate"},
+                                               {"ledger", "audit"},
+                                               {"ledger", "statement"}}) {
       std::string heading = verb[0];
       for (std::size_t i = 1; i < verb.size(); ++i) heading += " " + verb[i];
       INFO(heading);
@@ -90,7 +94,7 @@ TEST_SUITE("integration/program") {
   }
 
   TEST_CASE("every verb's help has an example") {
-    for (const char* verb : {"generate", "chat", "node", "demo", "model", "key"}) {
+    for (const char* verb : {"generate", "chat", "node", "demo", "model", "key", "ledger"}) {
       CHECK(run({verb, "--help"}).output.find("Examples:") != std::string::npos);
     }
   }
