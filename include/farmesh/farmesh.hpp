@@ -6,7 +6,9 @@
 #include <farmesh/errors.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/identity.hpp>
+#include <farmesh/ledger.hpp>
 #include <farmesh/model.hpp>
+#include <farmesh/money.hpp>
 #include <farmesh/peer.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/sampling.hpp>

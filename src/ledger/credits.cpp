@@ -137,10 +137,11 @@ Result<CreditAccount> Credits::reserve(const std::string& account, const std::st
   if (!good) return good.error();
   return store_->transact([&](Database& db) -> Result<CreditAccount> {
     const LedgerTime now = store_->now();
-    const auto before = locked_reservation(db, request_id);
-    if (!before) return before.error();
+    // The account first: whoever reserves for the same request at once waits here.
     Result<CreditAccount> row = locked_account(db, account, now);
     if (!row) return row;
+    const auto before = locked_reservation(db, request_id);
+    if (!before) return before.error();
     if (*before) {
       const Reservation& made = **before;
       const bool same = made.account == account && made.amount == amount && made.status == "open";
