@@ -217,7 +217,7 @@ void Exchange::on_close(std::function<void()> callback) {
   {
     const std::lock_guard lock(mutex_);
     if (!closed_) {
-      on_close_ = std::move(callback);
+      on_close_.swap(callback);
       return;
     }
   }
@@ -245,18 +245,19 @@ void Exchange::keep_alive_comment() {
 
 void Exchange::close() {
   std::function<void()> callback;
-  std::shared_ptr<ReplySink> sink;
+  std::shared_ptr<ReplySink> sink;  // both may own handles on this exchange: not under the mutex
+  bool unanswered = false;
   {
     const std::lock_guard lock(mutex_);
     if (std::exchange(closed_, true)) return;
-    if (!ended_) callback = std::move(on_close_);
-    on_close_ = nullptr;
-    sink = std::move(sink_);
+    unanswered = !ended_;
+    callback.swap(on_close_);
+    sink.swap(sink_);
     pending_ = {};
     queued_ = 0;
     room_.notify_all();
   }
-  if (callback) callback();
+  if (unanswered && callback) callback();
 }
 
 bool Exchange::complete() const {
