@@ -28,12 +28,15 @@ namespace {
 struct NodeFlags {
   WeightFlags weights;
   IdentityFlags identity;
+  DiscoveryFlags discovery;
   std::string layers;
   bool head = false;
   std::vector<std::string> peers;
   std::string listen = "127.0.0.1:31330";
   std::string advertise;
   std::uint32_t cache_tokens = 16'384;
+  std::uint32_t max_remote_sessions = 128;
+  std::uint64_t max_remote_tokens = 0;
   int drain_seconds = 30;
 };
 
@@ -53,9 +56,12 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   options.threads = flags.weights.threads;
   options.model_id = flags.weights.model_id;
   options.cache_tokens = flags.cache_tokens;
+  options.max_remote_sessions = flags.max_remote_sessions;
+  options.max_remote_tokens = flags.max_remote_tokens;
   const Result<IdentityOptions> identity = flags.identity.chosen();
   if (!identity) return identity.error();
   options.identity = *identity;
+  options.discovery = flags.discovery.chosen();
   return options;
 }
 
@@ -102,6 +108,7 @@ void add_node(CLI::App& program, Run& run) {
   CLI::App* verb = program.add_subcommand("node", "Serve layers of a model to others");
   flags->weights.add_to(*verb);
   flags->identity.add_to_node(*verb);
+  flags->discovery.add_to(*verb);
   verb->add_option("--layers", flags->layers, "Layers to serve: A:B is A to B-1")
       ->option_text("A:B");
   verb->add_flag("--head", flags->head,
@@ -115,6 +122,11 @@ void add_node(CLI::App& program, Run& run) {
       ->option_text("HOST:PORT");
   add_option_with_default(*verb, "--cache-tokens", flags->cache_tokens,
                           "KV cache over all sessions, in tokens", "N");
+  add_option_with_default(*verb, "--max-remote-sessions", flags->max_remote_sessions,
+                          "Sessions that one remote node may have open", "N")
+      ->check(CLI::Range(1, 1'000'000));
+  add_option_with_default(*verb, "--max-remote-tokens", flags->max_remote_tokens,
+                          "KV cache promised to one remote node, in tokens; 0: all of it", "N");
   add_option_with_default(*verb, "--drain", flags->drain_seconds,
                           "Most seconds that open sessions may take to end", "SECONDS")
       ->check(CLI::Range(0, 86'400));

@@ -46,6 +46,7 @@ Peer::Impl::Impl(net::Transport& t, Worker& w, PeerOptions o, GenerateService* g
       options(std::move(o)),
       generate(g),
       history(options.history_bytes),
+      shares(options.shares),
       drained(t.clock()) {}
 
 void Peer::Impl::begin() {
@@ -212,8 +213,10 @@ void Peer::Impl::receive(const ConnectionPtr& connection, Frame frame) {
       return with(wire::decode<wire::Generate>(frame.header), [&](auto message) {
         start_generate(connection, std::move(frame), std::move(message));
       });
-    case Verb::receipt:
     case Verb::swarm:
+      if (options.on_swarm) return options.on_swarm(connection, frame);
+      [[fallthrough]];
+    case Verb::receipt:
       static_cast<void>(connection->reply_error(
           frame, {Errc::unsupported, std::string(name(frame.verb)) + " is not served here"}));
       return;
@@ -230,7 +233,7 @@ Peer::Impl::Session* Peer::Impl::find(const SessionId& id) {
   return entry == sessions.end() ? nullptr : &entry->second;
 }
 
-Result<void> Peer::Impl::may_open(const wire::Open& message) const {
+Result<void> Peer::Impl::may_open(const wire::Open& message, const NodeId& driver) const {
   if (draining && !sessions.contains(message.session)) {
     return {Errc::busy, "this peer is about to end"};
   }
@@ -243,14 +246,15 @@ Result<void> Peer::Impl::may_open(const wire::Open& message) const {
     return {Errc::numerics_mismatch,
             "computes as " + numerics + ", asked for " + message.numerics_class};
   }
-  return {};
+  if (!is_bounded(driver)) return {};
+  return shares.allow(message.session, driver, message.max_positions);
 }
 
 void Peer::Impl::open(const ConnectionPtr& connection, const Frame& request,
                       const wire::Open& message) {
-  const Result<void> allowed = may_open(message);
-  const Result<wire::OpenReply> reply =
-      allowed ? worker.open(message, connection->remote().node_id) : allowed.error();
+  const NodeId& driver = connection->remote().node_id;
+  const Result<void> allowed = may_open(message, driver);
+  const Result<wire::OpenReply> reply = allowed ? worker.open(message, driver) : allowed.error();
   if (!reply) {
     static_cast<void>(connection->reply_error(request, reply.error()));
     // A session that was to move and found no room is closed.
@@ -263,6 +267,7 @@ void Peer::Impl::open(const ConnectionPtr& connection, const Frame& request,
   const auto before = clients.find(session.driver.lock().get());
   if (before != clients.end()) before->second.sessions.erase(message.session);
   clients[connection.get()].sessions.insert(message.session);
+  if (is_bounded(driver)) shares.hold(message.session, driver, message.max_positions);
   session.driver = connection;
   session.epoch = message.epoch;
   session.span = message.span;
@@ -310,6 +315,7 @@ void Peer::Impl::end_session(const SessionId& id) {
   const auto driver = clients.find(entry->second.driver.lock().get());
   if (driver != clients.end()) driver->second.sessions.erase(session);
   sessions.erase(entry);
+  shares.release(session);
   worker.close(session);
   history.forget(session);
   if (is_drained()) drained.set();

@@ -14,6 +14,7 @@
 
 #include "net/connection.hpp"
 #include "net/link.hpp"
+#include "serve/remote_shares.hpp"
 #include "serve/worker.hpp"
 #include "wire/messages.hpp"
 
@@ -41,7 +42,10 @@ struct PeerOptions {
   std::uint64_t history_bytes = 256u << 20;  // stored outputs of all sessions
   std::chrono::milliseconds dial_timeout{3'000};
   std::uint32_t max_connections = 1'024;
+  ShareLimits shares;  // of remotes that have proven a key; this node itself is not bound
   net::ConnectionOptions connection;
+  /// Answers `swarm` requests; empty: they are told unsupported.
+  std::function<void(const std::shared_ptr<net::Connection>&, const wire::Frame&)> on_swarm;
 };
 
 struct PeerStats {

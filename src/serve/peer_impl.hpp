@@ -52,7 +52,10 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
 
   void receive(const ConnectionPtr& connection, wire::Frame frame);
   void open(const ConnectionPtr& connection, const wire::Frame& request, const wire::Open& message);
-  Result<void> may_open(const wire::Open& message) const;
+  Result<void> may_open(const wire::Open& message, const NodeId& driver) const;
+  bool is_bounded(const NodeId& remote) const noexcept {
+    return !is_unknown(remote) && remote != options.node_id;
+  }
   void truncate(const ConnectionPtr& connection, const wire::Frame& request,
                 const wire::Truncate& message);
   void tell_history(const ConnectionPtr& connection, const wire::Frame& request,
@@ -85,6 +88,7 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
   PeerOptions options;
   GenerateService* generate;
   History history;
+  RemoteShares shares;
   std::unique_ptr<Outlets> outlets;
   std::unique_ptr<net::Listener> listener;
   std::vector<std::weak_ptr<net::Link>> links;  // accepted, also those that say no hello

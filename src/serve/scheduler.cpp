@@ -199,6 +199,20 @@ std::vector<SessionId> Scheduler::close_idle(TimePoint now) {
   return idle;
 }
 
+std::optional<SessionId> Scheduler::make_room(const wire::Open& open, TimePoint now) {
+  if (open.max_positions > std::uint64_t{pool_.pages()} * pool_.page_tokens()) return std::nullopt;
+  const Session* stalest = nullptr;
+  for (const auto& [id, session] : sessions_) {
+    const bool idle = session->steps.empty() && session->touched + limits_.idle_grace <= now;
+    if (!idle || id == open.session) continue;
+    if (stalest == nullptr || session->touched < stalest->touched) stalest = session.get();
+  }
+  if (stalest == nullptr) return std::nullopt;
+  const SessionId id = stalest->id;
+  close(id);
+  return id;
+}
+
 std::optional<std::uint32_t> Scheduler::positions(const SessionId& id) const {
   const auto entry = sessions_.find(id);
   if (entry == sessions_.end()) return std::nullopt;

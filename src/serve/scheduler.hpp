@@ -90,6 +90,10 @@ class Scheduler {
   /// Closes sessions that wait for nothing and were untouched for idle_timeout.
   std::vector<SessionId> close_idle(TimePoint now);
 
+  /// Closes the session that was untouched longest, if that is idle_grace at least, it waits for
+  /// nothing and `open` could fit once enough such sessions are gone.
+  std::optional<SessionId> make_room(const wire::Open& open, TimePoint now);
+
   /// The next batch, or nothing if no step waits. One batch at a time: finish it first. Steps
   /// whose deadline lapsed before they began end here with deadline_passed.
   std::optional<Batch> next_batch(TimePoint now);

@@ -22,6 +22,7 @@ struct WorkerLimits {
   std::uint32_t window_steps = 16;         // queued steps of one session, then busy
   std::uint32_t max_queued_rows = 65'536;  // of all sessions, then busy
   std::chrono::minutes idle_timeout{60};   // a session untouched this long is closed
+  std::chrono::seconds idle_grace{60};     // and earlier, after this, when others need its pages
 };
 
 struct StepWork {

@@ -27,6 +27,9 @@ constexpr Kind after(Kind kind) {
   return Kind::logits;
 }
 
+// Failures to open that room made by others would mend.
+bool is_full(Errc code) { return code == Errc::no_cache_space || code == Errc::too_many_sessions; }
+
 /// On the compute thread. Sets the result of every slice.
 void run_batch(model::StageEngine& engine, Scheduler::Batch& batch) {
   const Result<void> ran = caught([&]() -> Result<void> {
@@ -264,7 +267,15 @@ Worker::~Worker() {
 }
 
 Result<wire::OpenReply> Worker::open(const wire::Open& open, const wire::NodeId& scope) {
-  Result<wire::OpenReply> reply = impl_->scheduler.open(open, scope, impl_->clock.now());
+  const TimePoint now = impl_->clock.now();
+  Result<wire::OpenReply> reply = impl_->scheduler.open(open, scope, now);
+  while (!reply && is_full(reply.error().code)) {
+    const std::optional<SessionId> gone = impl_->scheduler.make_room(open, now);
+    if (!gone) break;
+    impl_->pacing.closed(*gone);
+    if (impl_->on_idle_close) impl_->on_idle_close(*gone);
+    reply = impl_->scheduler.open(open, scope, now);
+  }
   impl_->wake();  // an epoch it raised may have ended steps
   return reply;
 }

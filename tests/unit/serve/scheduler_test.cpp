@@ -264,6 +264,30 @@ TEST_SUITE("serve/scheduler") {
     CHECK(rig.scheduler.sessions() == 1);
     CHECK_FALSE(rig.scheduler.idle_deadline());
   }
+
+  TEST_CASE("sessions that nobody touches make room, the stalest first, and only if that helps") {
+    Rig rig;
+    wire::Open wanted;
+    wanted.session = session_id(9);
+    wanted.max_positions = kPages * kPageTokens;
+    for (const std::uint32_t number : {1u, 2u, 3u}) {
+      REQUIRE(rig.open(number));
+      rig.now += 10s;
+    }
+    REQUIRE(rig.step(1, 0, {1}) == Errc::ok);  // waits to be computed
+    rig.now += 45s;
+    CHECK(rig.scheduler.make_room(wanted, rig.now) == session_id(2));
+    CHECK_FALSE(rig.scheduler.make_room(wanted, rig.now));
+    rig.now += 10s;
+    wanted.max_positions += 1;
+    CHECK_FALSE(rig.scheduler.make_room(wanted, rig.now));
+    wanted.max_positions -= 1;
+    wanted.session = session_id(3);
+    CHECK_FALSE(rig.scheduler.make_room(wanted, rig.now));  // not its own
+    wanted.session = session_id(9);
+    CHECK(rig.scheduler.make_room(wanted, rig.now) == session_id(3));
+    CHECK(rig.scheduler.sessions() == 1);
+  }
 }
 
 }  // namespace farmesh::serve
