@@ -20,6 +20,7 @@ struct Known {
   bool local = false;
   std::shared_ptr<Connection> connection;  // open, or none
   std::shared_ptr<net::Event> dialling;    // while a dial is under way; set at its end
+  NodeId node_id{};                        // that the latest connection proved
   std::optional<wire::Service> service;    // as last told
   bool other_class = false;                // refused for that alone
   Duration round_trip{};                   // EWMA of what refresh() measured
@@ -207,6 +208,7 @@ PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connectio
     return usable.error();
   }
   adopt(service);
+  peer.node_id = (*connection)->remote().node_id;
   peer.connection = *connection;
   peer.service = service;
   return connection;
@@ -427,6 +429,13 @@ net::Task<void> PeerSet::Impl::refresh(std::shared_ptr<Impl> self, Known& peer) 
                         ? sample
                         : peer.round_trip + (sample - peer.round_trip) / 8;
   peer.round_trip_at = now;
+}
+
+NodeId PeerSet::node_id(const std::string& address) const {
+  for (const auto& peer : impl_->peers) {
+    if (peer->address == address) return peer->node_id;
+  }
+  return {};
 }
 
 std::vector<std::string> PeerSet::heads() const {
