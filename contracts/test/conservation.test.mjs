@@ -9,7 +9,7 @@ import { measuring } from './support/artifacts.mjs'
 import { admin, credit, House, pay, reserved, settler } from './support/house.mjs'
 import { Tree } from './support/tree.mjs'
 
-const kSteps = Number(process.env.FARMESH_STEPS ?? (measuring ? 40 : 150))
+const kSteps = Number(process.env.FARMESH_STEPS ?? 150)
 const kSeeds = process.env.FARMESH_SEED
   ? [Number(process.env.FARMESH_SEED)]
   : [1, 2, Math.floor(Math.random() * 2 ** 32)] // two that stay, one that does not
@@ -303,7 +303,7 @@ class Play {
   }
 }
 
-describe('conservation', () => {
+describe('conservation', { skip: measuring && 'it reaches no line that the other suites do not' }, () => {
   let chain, house
   before(async () => {
     chain = await Chain.open()

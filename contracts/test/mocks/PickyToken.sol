@@ -46,7 +46,9 @@ contract PickyToken is ERC20 {
         if (mood == Mood.Reverts) revert("not to you");
         if (mood == Mood.SaysFalse) return false;
         if (mood == Mood.BurnsGas) {
-            while (true) {}
+            assembly {
+                invalid() // takes all the gas it was given
+            }
         }
         if (mood == Mood.ReturnsMuch) {
             assembly {

@@ -80,7 +80,8 @@ export class Chain {
     const data = encodeDeployData({ abi, bytecode, args })
     const call = { from: from.address, data, gas: toHex(kGas), gasPrice: '0x0' }
     const receipt = await this.rpc('eth_sendTransactionSync', [call])
-    await coverage.transaction(this, receipt.transactionHash, name)
+    await coverage.transaction(this, receipt.transactionHash,
+      `new ${name} ${receipt.status}`, name)
     if (receipt.status !== '0x1') await this.explain(call, { abi }, `new ${name}`)
     const contract = { name, abi, address: receipt.contractAddress }
     this.contracts.set(contract.address.toLowerCase(), contract)
@@ -114,15 +115,17 @@ export class Chain {
 
   // Runs `call` without a transaction; its revert becomes a Refusal with the contract's own error.
   async explain(call, contract, what) {
-    await coverage.call(this, call)
     try {
-      return await this.rpc('eth_call', [call, 'latest'])
+      const result = await this.rpc('eth_call', [call, 'latest'])
+      await coverage.call(this, call, `${what} answers`)
+      return result
     } catch (error) {
       const data = error.data?.data ?? error.data
       if (typeof data !== 'string' || data.length < 10) throw error
       const known = [...this.contracts.values()].flatMap(({ abi }) => abi)
         .concat(contract.abi).filter(({ type }) => type === 'error')
       const { errorName, args } = decodeErrorResult({ abi: known, data })
+      await coverage.call(this, call, `${what} refuses with ${errorName}`)
       throw new Refusal(what, errorName, args ?? [])
     }
   }
@@ -132,7 +135,9 @@ export class Chain {
     const call = { from: from.address, to: contract.address, gas: toHex(gas), gasPrice: '0x0',
       data: encodeFunctionData({ abi: contract.abi, functionName, args }) }
     const receipt = await this.rpc('eth_sendTransactionSync', [call])
-    await coverage.transaction(this, receipt.transactionHash)
+    const outcome = [...new Set(receipt.logs.map(({ topics }) => topics[0]))]
+    await coverage.transaction(this, receipt.transactionHash,
+      `${contract.name}.${functionName} ${receipt.status} ${outcome}`)
     if (receipt.status !== '0x1') {
       await this.explain(call, contract, functionName)
       throw new Error(`${functionName} reverted, but its call does not`)
