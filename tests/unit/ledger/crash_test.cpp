@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "ledger/credits.hpp"
+#include "ledger/node_registry.hpp"
 #include "ledger/payment_batches.hpp"
 #include "unit/ledger/ledgers.hpp"
 
@@ -41,6 +42,12 @@ LedgerOptions durable(const std::string& url) {
   ContributionLedger book(*store);
   Credits credits(*store);
   PaymentBatches payments(*store);
+  for (int i = 1; i <= 3; ++i) {
+    ledger::NodeRegistration node;
+    node.node_id = node_name(i);
+    node.wallet = wallet_name(i);
+    if (!ledger::NodeRegistry(*store).register_node(node)) ::_exit(11);
+  }
   for (std::uint32_t i = 0;; ++i) {
     const std::string request = std::to_string(seed) + "/" + std::to_string(i);
     const std::uint32_t tokens = 1 + static_cast<std::uint32_t>(random() % 500);
