@@ -30,6 +30,9 @@ struct SessionOptions {
   /// Tokens that may wait for a slow reader. When they do, generation pauses; with a head on a
   /// peer it goes on, and the rest of the turn waits here.
   std::uint32_t buffer_tokens = 64;
+  /// Keeps a spare peer's cache warm behind every stage, where there is one: a lost peer is then
+  /// replaced without a replay. Costs the spare as much as the stage.
+  bool warm_standby = false;
 };
 
 struct GenerateOptions {
@@ -93,6 +96,9 @@ struct Usage {
   std::vector<HopUsage> hops;      // in route order, covering every layer once
   std::uint32_t recoveries = 0;    // times that a lost peer was replaced in this turn
   std::vector<RouteUsage> routes;  // who made which tokens first; they sum up to `tokens`
+  /// Only peers of another numerics class were left for some layers: from there on the text may
+  /// differ from what a route of one class would have told.
+  bool numerics_changed = false;
 };
 
 /// The tokens of one turn, as they are made.

@@ -40,6 +40,7 @@ void append_usage(nlohmann::ordered_json& object, const Usage& usage, std::uint6
                     {"ms", rounded(hop.ms)}});
   }
   object["recoveries"] = usage.recoveries;
+  if (usage.numerics_changed) object["numerics_changed"] = true;
 }
 
 std::string to_line(const nlohmann::ordered_json& object) {

@@ -22,6 +22,7 @@ void print_summary(const Usage& usage, const SamplingOptions& sampling) {
     line += fmt::format(", {} lost {} replaced", usage.recoveries,
                         usage.recoveries == 1 ? "peer" : "peers");
   }
+  if (usage.numerics_changed) line += ", numerics changed";
   fmt::print(stderr, "{}{}{}\n", palette.dim, line, palette.reset);
   for (const HopUsage& hop : usage.hops) {
     fmt::print(stderr, "{}  layers {:>7}  {:<21} {:7.2f} ms a token{}\n", palette.dim,

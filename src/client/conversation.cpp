@@ -30,13 +30,15 @@ Conversation::Conversation(const SharedModel& model, const SessionOptions& optio
     : model_(model),
       context_tokens_(options.context_tokens == 0
                           ? model.context_tokens
-                          : std::min(options.context_tokens, model.context_tokens)) {}
+                          : std::min(options.context_tokens, model.context_tokens)),
+      warm_standby_(options.warm_standby) {}
 
 std::unique_ptr<TurnRunner> Conversation::make_runner() {
-  if (model_.head == nullptr) return std::make_unique<RemoteRunner>(model_);
+  if (model_.head == nullptr) return std::make_unique<RemoteRunner>(model_, warm_standby_);
   // The gate is asked on the network thread only, while this conversation runs a turn.
-  return std::make_unique<LocalRunner>(model_, *model_.head, context_tokens_,
-                                       [this] { return !turn_ || !turn_->queue->full(); });
+  return std::make_unique<LocalRunner>(
+      model_, *model_.head, context_tokens_, [this] { return !turn_ || !turn_->queue->full(); },
+      warm_standby_);
 }
 
 void Conversation::start(TurnRequest request, std::shared_ptr<TokenQueue> queue) {

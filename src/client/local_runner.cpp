@@ -8,7 +8,8 @@
 namespace farmesh::client {
 namespace {
 
-driver::GeneratorOptions generator_options(const SharedModel& model, std::uint32_t context_tokens) {
+driver::GeneratorOptions generator_options(const SharedModel& model, std::uint32_t context_tokens,
+                                           bool warm_standby) {
   driver::GeneratorOptions options;
   random_bytes(options.session.bytes);
   options.num_layers = model.num_layers;
@@ -18,14 +19,18 @@ driver::GeneratorOptions generator_options(const SharedModel& model, std::uint32
   options.page_tokens = model.page_tokens;
   options.residual = model.residual;
   options.prefix_key = model.prefix_key;
+  options.chain.warm_standby = warm_standby;
   return options;
 }
 
 }  // namespace
 
 LocalRunner::LocalRunner(const SharedModel& model, wire::Head& head, std::uint32_t context_tokens,
-                         std::function<bool()> is_open)
-    : model_(model), head_(head, std::move(is_open)), context_tokens_(context_tokens) {}
+                         std::function<bool()> is_open, bool warm_standby)
+    : model_(model),
+      head_(head, std::move(is_open)),
+      context_tokens_(context_tokens),
+      warm_standby_(warm_standby) {}
 
 net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToken on_token) {
   driver::Turn turn;
@@ -41,7 +46,8 @@ net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToke
     turn.ids.assign(input.ids.begin() + std::ptrdiff_t(held->size()), input.ids.end());
   } else {
     recoveries_ = recoveries();
-    generator_.emplace(*model_.peers, head_, generator_options(model_, context_tokens_));
+    generator_.emplace(*model_.peers, head_,
+                       generator_options(model_, context_tokens_, warm_standby_));
     turn.ids = std::move(input.ids);
   }
   co_return co_await generator_->generate(std::move(turn), std::move(on_token));

@@ -37,8 +37,11 @@ Payload payload_of(const std::vector<TokenId>& ids) {
 }  // namespace
 
 struct RemoteRunner::Exchange final : driver::SessionHandler {
-  Exchange(driver::PeerSet& set, std::shared_ptr<net::Connection> head)
-      : peers(set), connection(std::move(head)), changed(set.clock()) {
+  Exchange(driver::PeerSet& set, std::string head_address, std::shared_ptr<net::Connection> head)
+      : peers(set),
+        address(std::move(head_address)),
+        connection(std::move(head)),
+        changed(set.clock()) {
     random_bytes(session.bytes);
   }
 
@@ -50,8 +53,9 @@ struct RemoteRunner::Exchange final : driver::SessionHandler {
     (void)connection->push({.verb = wire::Verb::close, .header = wire::encode(close)});
   }
 
-  void on_frame(const std::string& address, wire::Frame frame) override {
-    if (address != connection->address()) return;
+  // Frames that name no session come to every exchange: only its own head's are its own.
+  void on_frame(const std::string& from, wire::Frame frame) override {
+    if (from != address) return;
     if (frames.size() >= kMaxWaitingFrames) {
       lost = Error{Errc::busy, "the head sent faster than it was read"};
     } else {
@@ -60,13 +64,14 @@ struct RemoteRunner::Exchange final : driver::SessionHandler {
     changed.set();
   }
 
-  void on_peer_lost(const std::string& address, const Error& error) override {
-    if (address != connection->address()) return;
+  void on_peer_lost(const std::string& gone, const Error& error) override {
+    if (gone != address) return;
     lost = error;
     changed.set();
   }
 
   driver::PeerSet& peers;
+  const std::string address;  // as the peer set knows it, whatever the link calls the remote
   std::shared_ptr<net::Connection> connection;
   net::Event changed;
   SessionId session;
@@ -75,7 +80,8 @@ struct RemoteRunner::Exchange final : driver::SessionHandler {
   std::optional<Error> lost;
 };
 
-RemoteRunner::RemoteRunner(const SharedModel& model) : model_(model) {}
+RemoteRunner::RemoteRunner(const SharedModel& model, bool warm_standby)
+    : model_(model), warm_standby_(warm_standby) {}
 
 RemoteRunner::~RemoteRunner() = default;
 
@@ -98,7 +104,7 @@ net::Task<Result<wire::Finish>> RemoteRunner::run(TurnInput input, driver::OnTok
     const Result<wire::Finish> finish = co_await follow(*exchange_, input, on_token);
     if (finish && *finish != wire::Finish::cancelled) co_return *finish;
 
-    const std::string address = exchange_->connection->address();
+    const std::string address = exchange_->address;
     exchange_.reset();  // a cancelled or failed session is forgotten, there and here
     if (finish) co_return *finish;
     if (!another_may_help(finish.error().code)) co_return finish.error();
@@ -127,7 +133,7 @@ net::Task<Result<void>> RemoteRunner::choose_head() {
         last_failure_ = usable.error();
         continue;
       }
-      exchange_ = std::make_shared<Exchange>(*model_.peers, *connection);
+      exchange_ = std::make_shared<Exchange>(*model_.peers, address, *connection);
       model_.peers->register_session(exchange_->session, exchange_);
       co_return Result<void>();
     }
@@ -144,6 +150,7 @@ net::Task<Result<wire::Finish>> RemoteRunner::follow(Exchange& exchange, TurnInp
   request.max_tokens = input.max_tokens;
   request.sampling = input.sampling;
   request.stop_tokens = input.stop_tokens;
+  request.warm_standby = warm_standby_;
   const std::vector<std::string>& peers = model_.peer_addresses;
   request.peers.assign(peers.begin(),
                        peers.begin() + std::ptrdiff_t(std::min(peers.size(), wire::kMaxPeers)));
@@ -175,17 +182,17 @@ Result<wire::Finish> RemoteRunner::take(const Exchange& exchange, const wire::Fr
   if (frame.verb == wire::Verb::error) {
     const Result<wire::ErrorMessage> error = wire::decode<wire::ErrorMessage>(frame.header);
     if (!error) return error.error();
-    return {error->code, exchange.connection->address() + ": " + error->detail};
+    return {error->code, exchange.address + ": " + error->detail};
   }
   const Result<wire::TokenMessage> message = wire::decode<wire::TokenMessage>(frame.header);
   if (frame.verb != wire::Verb::token || !message) {
-    return {Errc::bad_header, exchange.connection->address() + " sent no token"};
+    return {Errc::bad_header, exchange.address + " sent no token"};
   }
   if (!message->has_token) return message->finish;
 
   if (message->index != input.emitted || message->index >= input.max_tokens ||
       message->id >= model_.vocab_size) {
-    return {Errc::bad_payload, exchange.connection->address() + " sent a token that cannot be"};
+    return {Errc::bad_payload, exchange.address + " sent a token that cannot be"};
   }
   input.ids.push_back(message->id);
   ++input.emitted;

@@ -19,6 +19,7 @@ TurnMeter::TurnMeter(TimePoint began, std::uint32_t prompt_tokens) : began_(bega
 
 void TurnMeter::record(const wire::TokenMessage& message, TimePoint now) {
   if (!message.route.empty()) take_route(message.route);
+  usage_.numerics_changed = usage_.numerics_changed || message.numerics_changed;
   if (usage_.tokens == 0) first_ = now;
   last_ = now;
   ++usage_.tokens;

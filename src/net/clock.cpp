@@ -93,6 +93,30 @@ std::unique_ptr<Clock> make_real_clock(asio::io_context& context) {
   return std::make_unique<RealClock>(context);
 }
 
+SkewedClock::SkewedClock(Clock& base, double drift, Duration ahead)
+    : base_(base), rate_(1 + drift), ahead_(ahead), start_(base.now()) {}
+
+TimePoint SkewedClock::now() const {
+  const std::chrono::duration<double, Duration::period> passed(base_.now() - start_);
+  return start_ + ahead_ + std::chrono::duration_cast<Duration>(passed * rate_);
+}
+
+TimePoint SkewedClock::base_time(TimePoint when) const {
+  // Times that stand for never or always do so on any clock.
+  constexpr Duration kFar = std::chrono::hours(24 * 365 * 10);
+  if (when > start_ + kFar || when < start_ - kFar) return when;
+  const std::chrono::duration<double, Duration::period> passed(when - start_ - ahead_);
+  return start_ + std::chrono::ceil<Duration>(passed / rate_);
+}
+
+TimerId SkewedClock::call_at(TimePoint when, std::function<void()> fn) {
+  return base_.call_at(base_time(when), std::move(fn));
+}
+
+void SkewedClock::cancel(TimerId id) { base_.cancel(id); }
+
+Executor SkewedClock::executor() { return base_.executor(); }
+
 SimClock::SimClock(asio::io_context& context) : context_(context) {}
 
 SimClock::~SimClock() {

@@ -39,6 +39,26 @@ class Clock {
 /// steady_clock and one asio timer behind an ordered queue.
 std::unique_ptr<Clock> make_real_clock(asio::io_context& context);
 
+/// Another clock as a machine with a bad crystal sees it: `drift` faster (0.01: one percent), and
+/// `ahead` of it from the start. `base` outlives it.
+class SkewedClock final : public Clock {
+ public:
+  SkewedClock(Clock& base, double drift, Duration ahead);
+  TimePoint now() const override;
+  TimerId call_at(TimePoint when, std::function<void()> fn) override;
+  void cancel(TimerId id) override;
+  Executor executor() override;
+
+  /// What the other clock shows when this one shows `when`.
+  TimePoint base_time(TimePoint when) const;
+
+ private:
+  Clock& base_;
+  const double rate_;
+  const Duration ahead_;
+  const TimePoint start_;  // of the other clock
+};
+
 /// Virtual time on one io_context: run_until() executes all ready work, then jumps to the next
 /// timer. Nothing in it sleeps. Timers due at the same instant run in the order they were set.
 class SimClock final : public Clock {

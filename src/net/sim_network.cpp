@@ -62,6 +62,22 @@ struct SimWorld : std::enable_shared_from_this<SimWorld> {
     return Duration(range == 0 ? 0 : static_cast<Duration::rep>(random() % (range + 1)));
   }
 
+  /// How much later than its first try a frame gets through: the timeouts of TCP, doubling.
+  Duration resends(Duration way) {
+    constexpr Duration kLeastTimeout = std::chrono::milliseconds(200);
+    if (conditions.loss <= 0) return {};
+    Duration late{};
+    Duration timeout = std::max<Duration>(kLeastTimeout, way * 3);
+    const auto lost = [this] {
+      return static_cast<double>(random() >> 11) * 0x1p-53 < conditions.loss;
+    };
+    for (int tries = 0; tries < 8 && lost(); ++tries) {
+      late += timeout;
+      timeout *= 2;
+    }
+    return late;
+  }
+
   bool parted(const std::string& a, const std::string& b) const {
     return partitions.contains(pair_of(a, b));
   }
@@ -92,7 +108,8 @@ struct SimWorld : std::enable_shared_from_this<SimWorld> {
   std::map<HostPair, Duration> latencies;
   std::set<HostPair> partitions;
   std::set<std::string> dead;
-  std::map<std::string, NodeId> ids;  // of the hosts that have one
+  std::map<std::string, std::unique_ptr<SkewedClock>> clocks;  // of hosts that have their own
+  std::map<std::string, NodeId> ids;                           // of the hosts that have one
   std::map<std::string, std::function<void(std::shared_ptr<Link>)>> listeners;
   std::vector<std::weak_ptr<End>> ends;  // in the order they were made
   std::function<void(const std::string&, const std::string&, const wire::Frame&)> observer;
@@ -142,7 +159,7 @@ Result<void> SimWorld::send(const std::shared_ptr<End>& from, wire::Frame frame,
 void SimWorld::travel(const std::shared_ptr<End>& from, Parcel parcel, std::size_t bytes) {
   const TimePoint departure = std::max(from->wire_free, clock.now());
   const Duration way = latency(from->host, from->remote_host) + jitter();
-  const TimePoint arrival = std::max(departure + way, from->last_arrival);
+  const TimePoint arrival = std::max(departure + way + resends(way), from->last_arrival);
   from->last_arrival = arrival;
   from->travelling_bytes += bytes;
   // Shared, because a std::function must be copyable and a parcel is moved out of it once.
@@ -262,9 +279,14 @@ class SimTransport final : public Transport {
   SimTransport(std::shared_ptr<SimWorld> net, std::string host)
       : net_(std::move(net)), host_(std::move(host)) {}
 
-  Clock& clock() noexcept override { return net_->clock; }
+  Clock& clock() noexcept override {
+    const auto own = net_->clocks.find(host_);
+    return own == net_->clocks.end() ? net_->clock : *own->second;
+  }
 
   Task<Result<std::shared_ptr<Link>>> dial(std::string address, TimePoint deadline) override {
+    const auto own = net_->clocks.find(host_);
+    if (own != net_->clocks.end()) deadline = own->second->base_time(deadline);
     return dial_from(net_, host_, std::move(address), deadline);
   }
 
@@ -365,6 +387,10 @@ void SimNetwork::partition(const std::string& a, const std::string& b, bool on) 
 
 void SimNetwork::set_latency(const std::string& a, const std::string& b, Duration latency) {
   world_->latencies[pair_of(a, b)] = latency;
+}
+
+void SimNetwork::skew(const std::string& host, double drift, Duration ahead) {
+  world_->clocks[host] = std::make_unique<SkewedClock>(world_->clock, drift, ahead);
 }
 
 void SimNetwork::limit_links(LinkLimits limits) { world_->limits = limits; }

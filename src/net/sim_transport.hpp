@@ -26,6 +26,7 @@ struct SimConditions {
   Duration latency{};           // one way, every link
   Duration jitter{};            // uniform in [0, jitter], order kept
   double bytes_per_second = 0;  // per link and direction; 0: no limit
+  double loss = 0;              // of frames, 0 to 1: sent again later, as TCP would
 };
 
 struct SimWorld;
@@ -49,6 +50,10 @@ class SimNetwork {
   void partition(const std::string& a, const std::string& b, bool on);
   /// Latency of one pair of hosts, both ways.
   void set_latency(const std::string& a, const std::string& b, Duration latency);
+
+  /// The host's clock runs this much faster than the others' (0.01: one percent) and is this much
+  /// ahead. For transports made from here on.
+  void skew(const std::string& host, double drift, Duration ahead);
 
   /// For links made from here on.
   void limit_links(LinkLimits limits);

@@ -116,8 +116,9 @@ Result<std::shared_ptr<GenerateService::Served>> GenerateService::admit(
                                   std::as_bytes(std::span(client->remote().node_id)));
   served->model.prefix_key.assign(tenant.begin(), tenant.end());
   // The runner lies inside what it refers to, and is asked only while that is alive.
-  served->runner.emplace(served->model, head_, model_.context_tokens,
-                         [this, raw = served.get()] { return has_room(*raw); });
+  served->runner.emplace(
+      served->model, head_, model_.context_tokens,
+      [this, raw = served.get()] { return has_room(*raw); }, message.warm_standby);
   sessions_.emplace(message.session, served);
   return served;
 }

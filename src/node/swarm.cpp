@@ -167,9 +167,13 @@ Swarm::~Swarm() = default;
 Swarm::Machine& Swarm::build(const std::string& name, std::unique_ptr<model::StageEngine> engine,
                              Duration base) {
   auto machine = std::make_unique<Machine>();
+  if (options.drift != 0) {
+    const double sign = machines_.size() % 2 == 0 ? 1 : -1;
+    network.skew(name, sign * options.drift, std::chrono::seconds(machines_.size()));
+  }
   machine->transport = network.host(name);
-  machine->worker = make_worker(std::move(engine), clock, base, options.compute_per_row,
-                                options.limits, &machine->extra);
+  machine->worker = make_worker(std::move(engine), machine->transport->clock(), base,
+                                options.compute_per_row, options.limits, &machine->extra);
   machine->pages = machine->worker->load().free_pages;
   serve::PeerOptions peer;
   peer.model_hash = kModelHash;

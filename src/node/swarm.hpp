@@ -42,6 +42,7 @@ struct SwarmOptions {
     return chain;
   }
   std::uint64_t history_bytes = 256u << 20;
+  double drift = 0;  // of the peers' clocks, fast and slow in turn: 0.01 is one percent
   std::uint64_t seed = 1;
 };
 

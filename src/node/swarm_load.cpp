@@ -80,6 +80,7 @@ class Run {
     SwarmOptions options;
     options.network = load.network;
     options.seed = load.seed;
+    options.drift = load.drift;
     options.limits.cache_tokens = 65'536;
     options.chain.max_chunk_rows = 256;
     options.chain.warm_standby = load.warm_standby;

@@ -26,6 +26,7 @@ struct Load {
   Duration duration = std::chrono::seconds(30);  // then running sessions end
   Duration kill_every{};                         // 0: nobody dies
   Duration revive_after = std::chrono::seconds(6);
+  double drift = 0;  // as SwarmOptions has it
   bool warm_standby = false;
   std::uint64_t seed = 1;
 };

@@ -45,6 +45,14 @@ TEST_SUITE("sim/load") {
     check_load(killing(30, 30s, seed), 10);
   }
 
+  TEST_CASE("a bad network and bad clocks cost time, not tokens") {
+    Load load = killing(10, 20s, 21);
+    load.network.loss = 0.02;
+    load.network.jitter = 40ms;
+    load.drift = 0.03;
+    check_load(load, 30);
+  }
+
   TEST_CASE("nodes that do not cover the model, or hold nothing, are told so") {
     Load load;
     load.kinds = {{2, 4, 1ms}};
