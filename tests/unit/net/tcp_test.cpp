@@ -144,8 +144,10 @@ TEST_SUITE("net/tcp") {
         [&](const auto&, Frame frame) { frames.push_back(std::move(frame)); }, {},
         [&](const std::shared_ptr<net::Connection>& connection) { ready = connection; });
     // In one piece: the limit must be up before the bytes behind hello are looked at.
+    wire::Hello said;
+    said.node_id = peer.link->identity().remote;
     Frame hello = frame_of(Verb::hello);
-    hello.header = wire::encode(wire::Hello{});
+    hello.header = wire::encode(said);
     std::vector<std::byte> bytes = wire::encode_frame(hello);
     const std::vector<std::byte> large = sample_frame(net::kMaxPayloadBeforeHello + 1);
     bytes.insert(bytes.end(), large.begin(), large.end());
