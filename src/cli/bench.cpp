@@ -30,8 +30,11 @@ struct Benchmark {
   const char* name;
   Result<Rows> (*run)(const BenchOptions&);
 };
-constexpr Benchmark kBenchmarks[] = {
-    {"hop", bench_hop}, {"chain", bench_chain}, {"batch", bench_batch}, {"load", bench_load}};
+constexpr Benchmark kBenchmarks[] = {{"hop", bench_hop},
+                                     {"chain", bench_chain},
+                                     {"batch", bench_batch},
+                                     {"load", bench_load},
+                                     {"wan", bench_wan}};
 
 struct BenchFlags {
   BenchOptions options;
@@ -137,8 +140,8 @@ Result<double> decode_speed(const DistributedModel& model, std::uint32_t tokens)
 void add_bench(CLI::App& program, Run& run) {
   const auto flags = std::make_shared<BenchFlags>();
   CLI::App* verb = program.add_subcommand("bench", "Measure this build on this machine");
-  verb->add_option("names", flags->names, "hop, chain, batch, load; default: all")
-      ->check(CLI::IsMember({"hop", "chain", "batch", "load"}))
+  verb->add_option("names", flags->names, "hop, chain, batch, load, wan; default: all")
+      ->check(CLI::IsMember({"hop", "chain", "batch", "load", "wan"}))
       ->option_text("NAME…");
   verb->add_option("--shape", flags->options.shapes,
                    "1.1b, 160m or 7b; repeatable; default: the first two")
@@ -159,6 +162,7 @@ void add_bench(CLI::App& program, Run& run) {
   chain  three peers on loopback, beside the same model in one process
   batch  16 sessions at once, beside one
   load   a node's largest memory, beside its tensors' bytes
+  wan    tokens and recovery over long links, in virtual time
 
 Exits with 1 when a bound is missed. docs/performance.md tells how to read it.)");
   verb->callback([flags, &run] { run = [flags] { return bench(*flags); }; });

@@ -41,6 +41,7 @@ Result<Rows> bench_hop(const BenchOptions& options);
 Result<Rows> bench_chain(const BenchOptions& options);
 Result<Rows> bench_batch(const BenchOptions& options);
 Result<Rows> bench_load(const BenchOptions& options);
+Result<Rows> bench_wan(const BenchOptions& options);
 
 double median(std::vector<double> values);
 

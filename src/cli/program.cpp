@@ -51,6 +51,7 @@ int run_program(int argc, char** argv) {
   add_ledger(program, run);
   add_demo(program, run);
   add_bench(program, run);
+  add_sim(program, run);
 
   try {
     program.parse(argc, argv);

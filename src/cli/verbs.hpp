@@ -20,6 +20,7 @@ void add_key(CLI::App& program, Run& run);
 void add_ledger(CLI::App& program, Run& run);
 void add_demo(CLI::App& program, Run& run);
 void add_bench(CLI::App& program, Run& run);
+void add_sim(CLI::App& program, Run& run);
 
 /// The program: parses, runs one verb, returns its exit code.
 int run_program(int argc, char** argv);

@@ -63,6 +63,7 @@ TEST_SUITE("integration/program") {
                                                {"node"},
                                                {"demo"},
                                                {"bench"},
+                                               {"sim"},
                                                {"model", "inspect"},
                                                {"model", "hash"},
                                                {"model", "tokenize"},

@@ -1,0 +1,45 @@
+// farmesh bench wan: a token's way over long links, and recovery, both on virtual time.
+#include <fmt/format.h>
+
+#include "cli/bench.hpp"
+#include "node/swarm_load.hpp"
+
+namespace farmesh::cli {
+
+Result<Rows> bench_wan(const BenchOptions&) {
+  Rows rows;
+  const sim::WanReport wan =
+      sim::wan_decode(std::chrono::milliseconds(25), std::chrono::milliseconds(5), 60);
+  BenchRow ring;
+  ring.bench = "wan";
+  ring.what = "3 hops, 50 ms round trips";
+  ring.value = wan.ring_ms;
+  ring.beside = "latencies and compute";
+  ring.other = wan.bound_ms;
+  ring.unit = "ms/token";
+  ring.bound = "ratio at most 1.15";
+  ring.held = ring.ratio() <= 1.15;
+  rows.push_back(ring);
+  BenchRow hub = ring;
+  hub.what = "by way of the driver";
+  hub.value = wan.hub_ms;
+  hub.bound.clear();
+  hub.held = true;
+  rows.push_back(hub);
+  for (const std::uint32_t positions : {128u, 1'024u, 4'096u}) {
+    const sim::RecoveryReport recovery = sim::recovery_at(positions);
+    BenchRow row;
+    row.bench = "wan";
+    row.what = fmt::format("recovery at {} tokens", positions);
+    row.value = recovery.recovery_ms;
+    row.beside = "detection, prefill, 300 ms";
+    row.other = recovery.detection_ms + recovery.prefill_ms + 300;
+    row.unit = "ms";
+    row.bound = "ratio at most 1";
+    row.held = row.value > 0 && row.value <= row.other;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+}  // namespace farmesh::cli
