@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   };
   std::printf("round trip of %zu bytes over loopback\n", options.payload_bytes);
   row("bare", result->bare);
+  row("bare tls", result->bare_tls);
   row("framed", result->framed);
   row("hop", result->hop);
   return 0;
