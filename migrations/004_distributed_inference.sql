@@ -263,33 +263,31 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The conditions stand in the triggers: a batch of a hundred thousand rows calls no function.
 CREATE OR REPLACE FUNCTION far_guard_contribution() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'DELETE' THEN
-        IF OLD.paid_at IS NULL THEN
-            RAISE EXCEPTION 'unpaid work cannot be deleted' USING ERRCODE = '23001';
-        END IF;
-        RETURN OLD;
-    END IF;
-    IF (NEW.id, NEW.session_id, NEW.node_id, NEW.tokens_contributed, NEW.layers_processed,
-            NEW.payment_far, NEW.created_at, NEW.prompt_tokens_contributed)
-        IS DISTINCT FROM
-            (OLD.id, OLD.session_id, OLD.node_id, OLD.tokens_contributed, OLD.layers_processed,
-            OLD.payment_far, OLD.created_at, OLD.prompt_tokens_contributed)
+    RAISE EXCEPTION 'a contribution is written once, and unpaid work is not deleted'
+        USING ERRCODE = '23001';
+END $$;
+DROP TRIGGER IF EXISTS far_guard_contribution ON far_session_contributions;
+CREATE TRIGGER far_guard_contribution BEFORE UPDATE ON far_session_contributions
+    FOR EACH ROW WHEN (
+        NEW.id <> OLD.id OR NEW.session_id <> OLD.session_id OR NEW.node_id <> OLD.node_id
+        OR NEW.tokens_contributed IS DISTINCT FROM OLD.tokens_contributed
+        OR NEW.layers_processed IS DISTINCT FROM OLD.layers_processed
+        OR NEW.payment_far IS DISTINCT FROM OLD.payment_far
+        OR NEW.created_at IS DISTINCT FROM OLD.created_at
+        OR NEW.prompt_tokens_contributed <> OLD.prompt_tokens_contributed
         OR (OLD.wallet_address IS NOT NULL
             AND NEW.wallet_address IS DISTINCT FROM OLD.wallet_address)
         OR (OLD.batch_id IS NOT NULL AND NEW.batch_id IS DISTINCT FROM OLD.batch_id)
         OR (OLD.paid_at IS NOT NULL AND NEW.paid_at IS DISTINCT FROM OLD.paid_at)
         OR (OLD.payment_tx_hash IS NOT NULL
-            AND NEW.payment_tx_hash IS DISTINCT FROM OLD.payment_tx_hash)
-    THEN
-        RAISE EXCEPTION 'a contribution is written once' USING ERRCODE = '23001';
-    END IF;
-    RETURN NEW;
-END $$;
-DROP TRIGGER IF EXISTS far_guard_contribution ON far_session_contributions;
-CREATE TRIGGER far_guard_contribution BEFORE UPDATE OR DELETE ON far_session_contributions
-    FOR EACH ROW EXECUTE FUNCTION far_guard_contribution();
+            AND NEW.payment_tx_hash IS DISTINCT FROM OLD.payment_tx_hash))
+    EXECUTE FUNCTION far_guard_contribution();
+DROP TRIGGER IF EXISTS far_keep_contribution ON far_session_contributions;
+CREATE TRIGGER far_keep_contribution BEFORE DELETE ON far_session_contributions
+    FOR EACH ROW WHEN (OLD.paid_at IS NULL) EXECUTE FUNCTION far_guard_contribution();
 
 CREATE OR REPLACE FUNCTION far_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
