@@ -119,6 +119,32 @@ TEST_SUITE("wire/messages") {
     check_same(reply.times, answer.times);
   }
 
+  TEST_CASE("what keeps a spare warm, and tells where rows are, comes back whole") {
+    Step step = test::sample_step();
+    step.route[0].standby = "10.0.0.9:31330";
+    step.next_us = {1'500, 0};
+    step.standby = true;
+    const Step back = round_trip(step);
+    CHECK(back.route[0].standby == "10.0.0.9:31330");
+    CHECK(back.route[1].standby.empty());
+    CHECK(back.next_us == step.next_us);
+    CHECK(back.standby);
+    StepReply reply = test::sample_step_reply();
+    reply.next_us = {7};
+    reply.standby = true;
+    CHECK(round_trip(reply).next_us == reply.next_us);
+    CHECK(round_trip(reply).standby);
+    const HistoryReply history = round_trip(HistoryReply{30, 10, 20, true, 35});
+    CHECK(history.tells_received);
+    CHECK(history.received == 35);
+    CHECK_FALSE(round_trip(HistoryReply{30, 10, 20}).tells_received);
+    step.next_us.assign(kMaxHops + 1, 1);
+    CHECK(decode<Step>(encode(step)).error().code == Errc::bad_header);
+    Generate generate = test::sample_generate();
+    generate.warm_standby = true;
+    CHECK(round_trip(generate).warm_standby);
+  }
+
   TEST_CASE("truncate, replay, history and close come back whole") {
     const Truncate truncate = round_trip(Truncate{test::session_id(), 5, 100});
     CHECK(truncate.session == test::session_id());

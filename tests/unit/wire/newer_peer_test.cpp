@@ -14,7 +14,7 @@ namespace newer_fb = ::farmesh::wire::newer;
 HeaderBytes newer_step() {
   flatbuffers::FlatBufferBuilder builder;
   const newer_fb::Span span(11, 22);
-  const auto hop = newer_fb::CreateHop(builder, builder.CreateString("10.0.0.2:31330"), &span,
+  const auto hop = newer_fb::CreateHop(builder, builder.CreateString("10.0.0.2:31330"), &span, 0,
                                        builder.CreateString("eu-west"));
   const auto route = builder.CreateVector(&hop, 1);
   const auto note = builder.CreateString(std::string(1'000, 'n'));
@@ -23,8 +23,8 @@ HeaderBytes newer_step() {
   const auto speculation = newer_fb::CreateSpeculation(builder, draft);
   newer_fb::Bytes16 session;
   std::memcpy(static_cast<void*>(&session), test::session_id().bytes.data(), sizeof session);
-  builder.Finish(newer_fb::CreateStep(builder, &session, 2, 511, 1, 1, 1, false, 0, route, 0, -7,
-                                      note, speculation));
+  builder.Finish(newer_fb::CreateStep(builder, &session, 2, 511, 1, 1, 1, false, 0, route, 0, 0,
+                                      false, -7, note, speculation));
   const auto* data = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
   return {data, data + builder.GetSize()};
 }
