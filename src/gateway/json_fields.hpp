@@ -14,13 +14,10 @@
 
 #include <farmesh/money.hpp>
 
+#include "gateway/limits.hpp"
 #include "gateway/problem.hpp"
 
 namespace farmesh::gateway {
-
-inline constexpr std::size_t kMaxBodyBytes = std::size_t(4) << 20;
-inline constexpr int kMaxBodyDepth = 16;
-inline constexpr std::size_t kMaxBodyValues = 100'000;  // a value is 16 bytes and more in memory
 
 /// A JSON object of valid UTF-8 within the bounds above.
 Checked<nlohmann::json> parse_body(std::string_view body);

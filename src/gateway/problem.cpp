@@ -18,6 +18,10 @@ Row row_of(Errc code) {
     case Errc::context_exceeded: return {400, "context_length_exceeded", 0};
     case Errc::template_unsupported: return {400, "template_unsupported", 0};
     case Errc::unsupported: return {400, "unsupported", 0};
+    case Errc::insufficient_credit: return {402, name(code), 0};
+    case Errc::ledger_conflict: return {409, name(code), 0};
+    case Errc::not_found: return {404, name(code), 0};
+    case Errc::ledger_unavailable: return {503, name(code), 5};
     case Errc::model_not_found: return {404, "model_not_found", 0};
     case Errc::session_unknown: return {404, "not_found", 0};
     case Errc::quota: return {429, "rate_limit_exceeded", 1};

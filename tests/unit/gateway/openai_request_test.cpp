@@ -41,7 +41,7 @@ Problem refusal(const json& more) {
 
 TEST_SUITE("gateway/openai_request") {
   TEST_CASE("a chat of one message has OpenAI's defaults") {
-    const ChatRequest request = chat_with({});
+    const ChatRequest request = chat_with(json::object());
     CHECK(request.options.model == "m");
     REQUIRE(request.messages.size() == 1);
     CHECK(request.messages[0].role == "user");

@@ -1,0 +1,127 @@
+#include "gateway/coordinator.hpp"
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/thread.hpp"
+#include "gateway/live_turn.hpp"
+#include "gateway/problem.hpp"
+#include "gateway/routes.hpp"
+#include "ledger/credits.hpp"
+
+namespace farmesh::gateway {
+
+struct Coordinator::Impl {
+  Services services;
+  std::mutex mutex;
+  std::condition_variable ended;
+  bool ending = false;
+  std::thread checkpoints;
+
+  Impl(CoordinatorOptions options, ModelHost& models, std::shared_ptr<ledger::Store> store)
+      : services{options,
+                 models,
+                 store,
+                 store ? std::make_unique<ContributionLedger>(store) : nullptr,
+                 Gatekeeper(store, options.gatekeeper),
+                 FairQueue(options.queue)} {}
+
+  // What a crash cannot take away: at most the last second of each session.
+  void save_sessions() {
+    std::unique_lock lock(mutex);
+    while (!ended.wait_for(lock, std::chrono::seconds(1), [this] { return ending; })) {
+      lock.unlock();
+      std::vector<SessionProgress> progress;
+      for (const auto& turn : services.live.all()) {
+        if (auto one = turn->progress()) progress.push_back(*std::move(one));
+      }
+      if (!progress.empty()) {
+        const Result<void> saved = services.ledger->checkpoint(progress);
+        if (!saved) log(LogLevel::error, "gateway", "checkpoint: " + saved.error().to_string());
+      }
+      lock.lock();
+    }
+  }
+
+  // So that the public's credit is the budget again.
+  void top_up_public() {
+    ledger::Credits credits(services.store);
+    const auto now = credits.account(kPublicAccount);
+    if (!now) return log(LogLevel::error, "gateway", now.error().to_string());
+    const Far missing = services.options.public_budget.minus(now->balance).value_or(Far());
+    if (missing.is_zero() || missing.is_negative()) return;
+    const auto topped = credits.deposit(kPublicAccount, missing, "public-budget:" + draw_id());
+    if (!topped) log(LogLevel::error, "gateway", topped.error().to_string());
+  }
+
+  void close_abandoned() {
+    while (true) {
+      const auto closed =
+          services.ledger->close_abandoned({.coordinator = services.options.coordinator_id});
+      if (!closed) {
+        return log(LogLevel::error, "gateway", "abandoned sessions: " + closed.error().to_string());
+      }
+      if (closed->empty()) return;
+      log(LogLevel::warning, "gateway",
+          fmt::format("closed {} sessions that an earlier process left", closed->size()));
+    }
+  }
+};
+
+Coordinator::Coordinator(CoordinatorOptions options, ModelHost& models,
+                         std::shared_ptr<ledger::Store> store)
+    : impl_(std::make_unique<Impl>(std::move(options), models, std::move(store))) {
+  if (!impl_->services.store) return;
+  impl_->close_abandoned();
+  impl_->top_up_public();
+  impl_->checkpoints = start_thread("checkpoints", [impl = impl_.get()] { impl->save_sessions(); });
+}
+
+Coordinator::~Coordinator() {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->ending = true;
+  }
+  impl_->ended.notify_all();
+  if (impl_->checkpoints.joinable()) impl_->checkpoints.join();
+}
+
+Services& Coordinator::services() noexcept { return impl_->services; }
+
+http::Router Coordinator::router() {
+  http::Router router;
+  add_status_routes(router, impl_->services);
+  add_openai_routes(router, impl_->services);
+  add_platform_routes(router, impl_->services);
+  add_account_routes(router, impl_->services);
+  return router;
+}
+
+http::Reply Coordinator::render(const http::Problem& refused, std::string_view path) {
+  const Problem problem{refused.status, refused.code, refused.message, {}};
+  http::Reply reply;
+  reply.status = refused.status;
+  reply.body = path.starts_with("/v1/") ? openai_error(problem) : platform_error(problem);
+  return reply;
+}
+
+void Coordinator::finished(const http::Finished& finished) {
+  const std::string route(finished.route.empty() ? "none" : finished.route);
+  impl_->services.metrics
+      .counter("far_mesh_http_requests_total", "HTTP requests that were answered",
+               {{"route", route}, {"status", std::to_string(finished.status)}})
+      .add();
+  log(LogLevel::info, "http",
+      fmt::format("{} {} {} {} ms {} bytes{} request {}", finished.method, route, finished.status,
+                  finished.duration.count() / 1000, finished.bytes_sent, finished.cut ? " cut" : "",
+                  finished.request_id));
+}
+
+}  // namespace farmesh::gateway

@@ -1,0 +1,93 @@
+// A request's turn from its admission to its bill: the one object between a route and a model.
+//
+// Takes a checked request, gives its tokens, and keeps count of what was delivered: that, and
+// nothing else, is what the user pays. One handler's thread uses it; cancel() may come from any.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <farmesh/ledger.hpp>
+#include <farmesh/money.hpp>
+
+#include "gateway/fair_queue.hpp"
+#include "gateway/gatekeeper.hpp"
+#include "gateway/model_host.hpp"
+#include "gateway/problem.hpp"
+#include "gateway/turn.hpp"
+#include "http/responder.hpp"
+
+namespace farmesh::gateway {
+
+struct Services;
+
+struct TurnOrder {
+  HostedModel* model = nullptr;
+  std::vector<TurnInput> inputs;  // max_tokens set in each
+  bool may_shorten = false;       // max_tokens is ours: cut it to what the account can pay
+  Admitted admitted;
+  std::string request_id;
+  std::string body_digest;
+  std::optional<Far> max_cost;  // max_tokens is cut to what it buys
+};
+
+class LiveTurn {
+ public:
+  /// Waits for a place, reserves the money, opens the bill, starts the sequences. `responder`: a
+  /// client that hangs up is not waited for, then and later. Fails with 402, 409, 429, 503, 499.
+  static Checked<std::shared_ptr<LiveTurn>> open(Services& services, TurnOrder order,
+                                                 http::Responder& responder);
+  ~LiveTurn();  // as finish(cancelled) when it was not finished
+  LiveTurn(const LiveTurn&) = delete;
+  LiveTurn& operator=(const LiveTurn&) = delete;
+
+  /// The next token, or the end of a sequence; nothing when all have ended.
+  Checked<std::optional<Turn::Item>> next();
+  /// The reader took a token of this sequence.
+  void delivered(std::uint32_t sequence);
+  void cancel();  // from any thread
+
+  std::uint64_t delivered_tokens() const noexcept { return delivered_in_all_; }
+  /// For the ledger's checkpoint; nothing without a ledger. From any thread.
+  std::optional<SessionProgress> progress() const;
+  std::uint64_t prompt_tokens() const;
+  /// Of what was delivered, and of `more` tokens.
+  Far cost(std::uint64_t more = 0) const;
+  std::chrono::milliseconds age() const;
+  /// Who made the tokens so far, in route order.
+  std::vector<NodeUsed> nodes_used() const;
+
+  /// Writes the bill: call once, when nothing more will be delivered.
+  void finish(SessionStatus status, const std::optional<Problem>& problem = std::nullopt);
+
+ private:
+  LiveTurn(Services& services, TurnOrder order);
+  std::optional<Problem> admit();
+  Result<void> reserve();
+  Result<void> begin_session();
+  void start();
+  WorkLog work_log() const;
+  void observe(SessionStatus status);
+
+  Services& services_;
+  TurnOrder order_;
+  FairQueue::Ticket ticket_;
+  FairQueue::Place place_;
+  std::unique_ptr<Turn> turn_;
+  std::string session_id_;    // in the ledger; empty without one
+  mutable std::mutex mutex_;  // guards the below from progress() and cancel()
+  bool cancelled_ = false;
+  std::vector<std::uint32_t> delivered_;  // tokens of each sequence
+  std::atomic<std::uint64_t> delivered_in_all_ = 0;
+  std::chrono::steady_clock::time_point began_;
+  std::optional<std::chrono::steady_clock::time_point> first_;
+  bool finished_ = false;
+};
+
+}  // namespace farmesh::gateway

@@ -1,0 +1,251 @@
+// /v1/models, /v1/chat/completions and /v1/completions.
+#include <chrono>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gateway/limits.hpp"
+#include "gateway/live_turn.hpp"
+#include "gateway/openai_reply.hpp"
+#include "gateway/openai_request.hpp"
+#include "gateway/routes.hpp"
+#include "gateway/services.hpp"
+#include "text/utf8.hpp"
+
+namespace farmesh::gateway {
+namespace {
+
+void refuse(http::Responder& responder, const Problem& problem) {
+  http::Headers headers;
+  if (problem.retry_after_s > 0) headers.add("Retry-After", std::to_string(problem.retry_after_s));
+  responder.json(problem.status, openai_error(problem), std::move(headers));
+}
+
+/// One request's answer: what differs between a chat and a completion, and how both are told.
+class Answer {
+ public:
+  Answer(Services& services, const OpenAiOptions& options, bool chat)
+      : services_(services), options_(options), chat_(chat) {}
+
+  /// Adds `choices` sequences of this prompt; `echo` is text that each begins with.
+  void add(const TurnPrompt& prompt, const std::string& echo = {}) {
+    for (std::uint32_t i = 0; i < options_.choices; ++i) {
+      TurnInput input{prompt, options_.generate};
+      input.options.max_tokens = options_.max_tokens.value_or(services_.options.default_max_tokens);
+      input.options.sampling.seed = seed_ + inputs_.size();
+      inputs_.push_back(std::move(input));
+      Choice choice;
+      choice.text = echo;
+      choice.with_logprobs = options_.logprobs;
+      choices_.push_back(std::move(choice));
+    }
+  }
+
+  void run(const http::Request& request, http::Responder responder) {
+    Checked<Admitted> admitted = services_.gatekeeper.admit(request);
+    if (!admitted) return refuse(responder, admitted.problem());
+    headers_ = admitted->headers;
+    const Checked<HostedModel*> model = find_model(services_, options_.model);
+    if (!model) return refuse(responder, model.problem());
+    hosted_ = *model;
+    fill_head();
+
+    TurnOrder order;
+    order.model = hosted_;
+    order.inputs = std::move(inputs_);
+    order.may_shorten = !options_.max_tokens;
+    order.admitted = *std::move(admitted);
+    order.request_id = head_.id;
+    order.max_cost = options_.max_cost;
+    const auto turn = LiveTurn::open(services_, std::move(order), responder);
+    if (!turn) return refuse(responder, turn.problem());
+    turn_ = *turn;
+    options_.stream ? stream(std::move(responder)) : whole(std::move(responder));
+  }
+
+ private:
+  void fill_head() {
+    const ModelSummary summary = hosted_->model->state().summary;
+    head_.id = (chat_ ? "chatcmpl-" : "cmpl-") + draw_id();
+    head_.created = std::chrono::duration_cast<std::chrono::seconds>(
+                        std::chrono::system_clock::now().time_since_epoch())
+                        .count();
+    head_.model = hosted_->options.id;
+    // Weights and numerics: what decides, with the seed, which tokens come.
+    head_.fingerprint = "fp_" + summary.model_hash.substr(0, 12) + "_" + summary.numerics_class;
+    head_.include_usage = options_.include_usage;
+    bytes_ = [model = hosted_->model](TokenId id) { return model->token_bytes(id); };
+  }
+
+  TokenCounts counts() const { return {turn_->prompt_tokens(), turn_->delivered_tokens(), 0}; }
+
+  void whole(http::Responder responder) {
+    while (true) {
+      Checked<std::optional<Turn::Item>> item = turn_->next();
+      if (!item) {
+        turn_->finish(SessionStatus::failed, item.problem());
+        return refuse(responder, item.problem());
+      }
+      if (!*item) break;
+      Choice& choice = choices_[(*item)->index];
+      if (!(*item)->token) {
+        choice.reason = (*item)->finish;
+        continue;
+      }
+      choice.text += (*item)->token->text;
+      ++made_[(*item)->index];
+      if (choice.with_logprobs) choice.tokens.push_back(*std::move((*item)->token));
+    }
+    if (responder.closed()) return turn_->finish(SessionStatus::cancelled);
+    for (const auto& [sequence, tokens] : made_) {
+      for (std::uint32_t i = 0; i < tokens; ++i) turn_->delivered(sequence);
+    }
+    const std::string cost = turn_->cost().to_string();
+    turn_->finish(SessionStatus::completed);  // the bill stands before the answer is out
+    std::string body = chat_ ? chat_reply(head_, choices_, counts(), cost, bytes_)
+                             : completion_reply(head_, choices_, counts(), cost, bytes_);
+    responder.json(200, std::move(body), headers_);
+  }
+
+  void stream(http::Responder responder) {
+    // A refusal that the first token brings still has its own status.
+    Checked<std::optional<Turn::Item>> item = turn_->next();
+    if (!item) {
+      turn_->finish(SessionStatus::failed, item.problem());
+      return refuse(responder, item.problem());
+    }
+    http::EventStream events = responder.events(headers_);
+    bool open = begin(events);
+    while (open && item && *item) {
+      open = write(events, **item);
+      if (open) item = turn_->next();
+    }
+    if (!item) {
+      turn_->finish(SessionStatus::failed, item.problem());
+      put(events, openai_error(item.problem()));
+      return events.end();
+    }
+    // A cancelled sequence ends like any other; only the exchange knows that nobody reads.
+    if (!open || events.closed()) return turn_->finish(SessionStatus::cancelled);
+    turn_->finish(SessionStatus::completed);
+    if (options_.include_usage) {
+      events.write({.data = usage_chunk(head_, chat_, counts(), turn_->cost().to_string())});
+    }
+    events.write({.data = "[DONE]"});
+    events.end();
+  }
+
+  bool begin(http::EventStream& events) {
+    for (std::uint32_t i = 0; i < choices_.size(); ++i) {
+      if (chat_ && !put(events, chat_role_chunk(head_, i))) return false;
+      if (choices_[i].text.empty()) continue;
+      if (!put(events, completion_chunk(head_, i, choices_[i].text, {}, false, 0, bytes_))) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool write(http::EventStream& events, const Turn::Item& item) {
+    Choice& choice = choices_[item.index];
+    if (!item.token) {
+      return put(events, chat_ ? chat_finish_chunk(head_, item.index, item.finish)
+                               : completion_finish_chunk(head_, item.index, item.finish));
+    }
+    const Token& token = *item.token;
+    // A token without whole characters yet says nothing, unless its probability was asked for.
+    if (!token.text.empty() || choice.with_logprobs) {
+      const std::span<const Token> one(&token, 1);
+      const std::string chunk =
+          chat_ ? chat_chunk(head_, item.index, token.text, one, choice.with_logprobs, bytes_)
+                : completion_chunk(head_, item.index, token.text, one, choice.with_logprobs,
+                                   offsets_[item.index], bytes_);
+      if (!put(events, chunk)) return false;
+      if (!chat_ && choice.with_logprobs) offsets_[item.index] += text::count_chars(token.text);
+    }
+    turn_->delivered(item.index);
+    return true;
+  }
+
+  static bool put(http::EventStream& events, const std::string& data) {
+    return events.write({.data = data}) == http::Written::yes;
+  }
+
+  Services& services_;
+  const OpenAiOptions options_;
+  const bool chat_;
+  const std::uint64_t seed_ = options_.has_seed ? options_.generate.sampling.seed : draw_seed();
+  std::vector<TurnInput> inputs_;
+  std::vector<Choice> choices_;
+  std::map<std::uint32_t, std::uint32_t> made_;   // tokens of each sequence
+  std::map<std::uint32_t, std::size_t> offsets_;  // characters of each sequence
+  HostedModel* hosted_ = nullptr;
+  http::Headers headers_;
+  ReplyHead head_;
+  TokenBytes bytes_;
+  std::shared_ptr<LiveTurn> turn_;
+};
+
+void chat(Services& services, const http::Request& request, http::Responder responder) {
+  Checked<ChatRequest> parsed = parse_chat_request(request.body);
+  if (!parsed) return refuse(responder, parsed.problem());
+  Answer answer(services, parsed->options, true);
+  answer.add(std::move(parsed->messages));
+  answer.run(request, std::move(responder));
+}
+
+void complete(Services& services, const http::Request& request, http::Responder responder) {
+  Checked<CompletionRequest> parsed = parse_completion_request(request.body);
+  if (!parsed) return refuse(responder, parsed.problem());
+  Answer answer(services, parsed->options, false);
+  for (const Prompt& prompt : parsed->prompts) {
+    if (const auto* text = std::get_if<std::string>(&prompt)) {
+      answer.add(*text, parsed->echo ? *text : std::string());
+    } else if (parsed->echo) {
+      return refuse(responder,
+                    invalid_request("unsupported_parameter",
+                                    "'echo' of token ids is not served here yet.", "echo"));
+    } else {
+      answer.add(std::get<std::vector<TokenId>>(prompt));
+    }
+  }
+  answer.run(request, std::move(responder));
+}
+
+void list_models(Services& services, const http::Request& request, http::Responder responder) {
+  const Checked<Caller> caller = services.gatekeeper.authenticate(request);
+  if (!caller) return refuse(responder, caller.problem());
+  std::vector<ListedModel> listed;
+  for (const auto& hosted : services.models.models()) {
+    listed.push_back({hosted->options.id, hosted->created});
+  }
+  responder.json(200, model_list(listed));
+}
+
+void show_model(Services& services, const http::Request& request, http::Responder responder) {
+  const Checked<Caller> caller = services.gatekeeper.authenticate(request);
+  if (!caller) return refuse(responder, caller.problem());
+  const Checked<HostedModel*> model = find_model(services, std::string(request.parameter("id")));
+  if (!model) return refuse(responder, model.problem());
+  responder.json(200, model_object({(*model)->options.id, (*model)->created}));
+}
+
+}  // namespace
+
+void add_openai_routes(http::Router& router, Services& services) {
+  const auto to = [&services](auto handle) {
+    return [&services, handle](const http::Request& request, http::Responder responder) {
+      handle(services, request, std::move(responder));
+    };
+  };
+  const http::RouteOptions generating{.max_body_bytes = kMaxBodyBytes, .long_running = true};
+  router.get("/v1/models", to(list_models));
+  router.get("/v1/models/{id*}", to(show_model));
+  router.post("/v1/chat/completions", to(chat), generating);
+  router.post("/v1/completions", to(complete), generating);
+}
+
+}  // namespace farmesh::gateway

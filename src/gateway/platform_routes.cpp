@@ -1,0 +1,255 @@
+// The platform's own calls: generate in its forms, and requests by their id.
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/digest.hpp"
+#include "gateway/limits.hpp"
+#include "gateway/live_turn.hpp"
+#include "gateway/platform_codec.hpp"
+#include "gateway/routes.hpp"
+#include "gateway/services.hpp"
+
+namespace farmesh::gateway {
+namespace {
+
+void refuse(http::Responder& responder, const Problem& problem, std::string_view request_id = {}) {
+  http::Headers headers;
+  if (problem.retry_after_s > 0) headers.add("Retry-After", std::to_string(problem.retry_after_s));
+  responder.json(problem.status, platform_error(problem, request_id), std::move(headers));
+}
+
+enum class Form { raw, chat, distributed };
+
+/// One generate call, from its body to its last event.
+class Generation {
+ public:
+  Generation(Services& services, PlatformRequest request, Admitted admitted, std::string digest)
+      : services_(services), request_(std::move(request)) {
+    if (request_.request_id.empty()) request_.request_id = "req-" + draw_id();
+    record_.owner = admitted.caller.account;
+    record_.body_digest = std::move(digest);
+    record_.answer.request_id = request_.request_id;
+    headers_ = admitted.headers;
+    order_.admitted = std::move(admitted);
+    order_.request_id = request_.request_id;
+    order_.body_digest = record_.body_digest;
+    order_.max_cost = request_.max_cost;
+  }
+
+  void run(Form form, http::Responder responder) {
+    if (const std::optional<Problem> wrong = prepare(form)) {
+      return refuse(responder, *wrong, request_.request_id);
+    }
+    const auto opened = services_.requests.open(record_);
+    if (!opened) return refuse(responder, opened.problem(), request_.request_id);
+    if (*opened) return replay(**opened, std::move(responder));
+
+    const auto turn = LiveTurn::open(services_, std::move(order_), responder);
+    if (!turn) {
+      end(RequestStatus::failed, turn.problem());
+      return refuse(responder, turn.problem(), request_.request_id);
+    }
+    turn_ = *turn;
+    services_.requests.set_cancel(request_.request_id, [turn = turn_] { turn->cancel(); });
+    request_.stream ? stream(std::move(responder)) : whole(std::move(responder));
+  }
+
+ private:
+  std::optional<Problem> prepare(Form form) {
+    const Caller& caller = order_.admitted.caller;
+    if (!request_.user_wallet.empty() && lower(request_.user_wallet) != caller.wallet) {
+      return Problem{403, "wallet_not_authenticated",
+                     "user_wallet is not the wallet that is logged in.", "user_wallet"};
+    }
+    const Checked<HostedModel*> model = find_model(services_, request_.model);
+    if (!model) return model.problem();
+    order_.model = *model;
+    record_.answer.model_id = order_.model->options.id;
+    TurnInput input;
+    input.prompt = form == Form::chat
+                       ? TurnPrompt(std::vector<ChatMessage>{{"user", request_.prompt}})
+                       : TurnPrompt(request_.prompt);
+    input.options = request_.generate;
+    input.options.max_tokens = request_.max_tokens;
+    if (!request_.has_seed) input.options.sampling.seed = draw_seed();
+    order_.inputs.push_back(std::move(input));
+    return std::nullopt;
+  }
+
+  static std::string lower(std::string text) {
+    for (char& c : text) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
+    return text;
+  }
+
+  /// The same request again, after its answer was complete: the same answer, and no second bill.
+  void replay(const RequestRecord& known, http::Responder responder) {
+    if (!request_.stream) return responder.json(200, platform_answer(known.answer), headers_);
+    http::EventStream events = responder.events(headers_);
+    record_ = known;
+    const PlatformAnswer& answer = record_.answer;
+    put(events,
+        platform_token_event(answer.text, answer.request_id, answer.tokens_generated, answer.cost));
+    put(events, done_event());
+    events.end();
+  }
+
+  std::string done_event() const {
+    const PlatformAnswer& answer = record_.answer;
+    return platform_done_event({answer.request_id, answer.tokens_generated, answer.cost,
+                                answer.latency_ms, answer.finish});
+  }
+
+  void deliver(const Token& token) {
+    turn_->delivered(0);
+    PlatformAnswer& answer = record_.answer;
+    answer.text += token.text;
+    answer.tokens_generated = turn_->delivered_tokens();
+    answer.cost = turn_->cost();
+    services_.requests.add_text(request_.request_id, token.text, answer.tokens_generated,
+                                answer.cost);
+  }
+
+  void end(RequestStatus status, const std::optional<Problem>& problem = std::nullopt) {
+    record_.status = status;
+    record_.problem = problem;
+    if (turn_) {
+      record_.answer.latency_ms = turn_->age().count();
+      record_.answer.nodes = turn_->nodes_used();
+      const SessionStatus ledger = status == RequestStatus::completed ? SessionStatus::completed
+                                   : status == RequestStatus::failed  ? SessionStatus::failed
+                                                                      : SessionStatus::cancelled;
+      turn_->finish(ledger, problem);
+    }
+    services_.requests.close(record_);
+  }
+
+  void whole(http::Responder responder) {
+    std::vector<Token> tokens;
+    while (true) {
+      Checked<std::optional<Turn::Item>> item = turn_->next();
+      if (!item) {
+        end(RequestStatus::failed, item.problem());
+        return refuse(responder, item.problem(), request_.request_id);
+      }
+      if (!*item) break;
+      if (!(*item)->token) {
+        record_.answer.finish = name((*item)->finish);
+      } else {
+        tokens.push_back(*std::move((*item)->token));
+      }
+    }
+    const bool cancelled = record_.answer.finish == name(FinishReason::cancelled);
+    if (responder.closed()) return end(RequestStatus::cancelled);
+    for (const Token& token : tokens) deliver(token);
+    end(cancelled ? RequestStatus::cancelled : RequestStatus::completed);
+    responder.json(200, platform_answer(record_.answer), headers_);
+  }
+
+  void stream(http::Responder responder) {
+    Checked<std::optional<Turn::Item>> item = turn_->next();
+    if (!item) {
+      end(RequestStatus::failed, item.problem());
+      return refuse(responder, item.problem(), request_.request_id);
+    }
+    http::EventStream events = responder.events(headers_);
+    bool open = true;
+    while (open && item && *item) {
+      if (const std::optional<Token>& token = (*item)->token) {
+        // The event tells the cost with this token in it.
+        open = put(events, platform_token_event(token->text, request_.request_id,
+                                                turn_->delivered_tokens() + 1, turn_->cost(1)));
+        if (open) deliver(*token);
+      } else {
+        record_.answer.finish = name((*item)->finish);
+      }
+      if (open) item = turn_->next();
+    }
+    if (!item) {
+      end(RequestStatus::failed, item.problem());
+      put(events, platform_error(item.problem(), request_.request_id));
+      return events.end();
+    }
+    const bool cancelled = record_.answer.finish == name(FinishReason::cancelled);
+    if (!open || events.closed()) return end(RequestStatus::cancelled);
+    end(cancelled ? RequestStatus::cancelled : RequestStatus::completed);
+    put(events, done_event());
+    events.end();
+  }
+
+  static bool put(http::EventStream& events, const std::string& data) {
+    return events.write({.data = data}) == http::Written::yes;
+  }
+
+  Services& services_;
+  PlatformRequest request_;
+  RequestRecord record_;
+  http::Headers headers_;
+  TurnOrder order_;
+  std::shared_ptr<LiveTurn> turn_;
+};
+
+void generate(Services& services, Form form, const http::Request& request,
+              http::Responder responder) {
+  Checked<PlatformRequest> parsed = parse_platform_request(request.body);
+  if (!parsed) return refuse(responder, parsed.problem());
+  const Checked<Admitted> admitted = services.gatekeeper.admit(request);
+  if (!admitted) return refuse(responder, admitted.problem(), parsed->request_id);
+  Generation(services, *std::move(parsed), *admitted,
+             to_hex(sha256(std::as_bytes(std::span(request.body)))))
+      .run(form, std::move(responder));
+}
+
+/// The record of {request_id}, if it is this caller's; another's is as unknown as none.
+Checked<RequestRecord> find_request(Services& services, const http::Request& request) {
+  const Checked<Caller> caller = services.gatekeeper.authenticate(request);
+  if (!caller) return caller.problem();
+  const auto record = services.requests.find(std::string(request.parameter("request_id")));
+  if (!record || (record->owner != caller->account && !caller->is_admin)) {
+    return Problem{404, "not_found", "No request with this request_id in the last hour.", {}};
+  }
+  return *record;
+}
+
+void show_request(Services& services, const http::Request& request, http::Responder responder) {
+  const Checked<RequestRecord> record = find_request(services, request);
+  if (!record) return refuse(responder, record.problem());
+  responder.json(200, platform_status(record->answer, name(record->status), record->problem));
+}
+
+void cancel_request(Services& services, const http::Request& request, http::Responder responder) {
+  const Checked<RequestRecord> record = find_request(services, request);
+  if (!record) return refuse(responder, record.problem());
+  const bool cancelled = services.requests.cancel(record->answer.request_id);
+  responder.json(200,
+                 platform_status(record->answer,
+                                 cancelled ? name(RequestStatus::cancelled) : name(record->status),
+                                 record->problem));
+}
+
+}  // namespace
+
+void add_platform_routes(http::Router& router, Services& services) {
+  const auto to = [&services](auto handle) {
+    return [&services, handle](const http::Request& request, http::Responder responder) {
+      handle(services, request, std::move(responder));
+    };
+  };
+  const auto form = [&services](Form form) {
+    return [&services, form](const http::Request& request, http::Responder responder) {
+      generate(services, form, request, std::move(responder));
+    };
+  };
+  const http::RouteOptions generating{.max_body_bytes = kMaxBodyBytes, .long_running = true};
+  router.post("/inference/generate", form(Form::raw), generating);
+  router.post("/api/inference/generate", form(Form::raw), generating);
+  router.post("/api/inference/chat", form(Form::chat), generating);
+  router.post("/api/inference/distributed/generate", form(Form::distributed), generating);
+  router.get("/api/inference/{request_id}", to(show_request));
+  router.add("DELETE", "/api/inference/{request_id}", to(cancel_request));
+}
+
+}  // namespace farmesh::gateway

@@ -1,0 +1,18 @@
+// The coordinator's routes, a file each group. Handlers keep the Services by reference: it outlives
+// the server.
+#pragma once
+
+#include "http/router.hpp"
+
+namespace farmesh::gateway {
+
+struct Services;
+
+void add_openai_routes(http::Router& router, Services& services);
+void add_platform_routes(http::Router& router, Services& services);
+/// Logins, keys, and a provider's own numbers.
+void add_account_routes(http::Router& router, Services& services);
+/// /health, /ready, /mesh/status, /models, /metrics, /openapi.json, the page at /.
+void add_status_routes(http::Router& router, Services& services);
+
+}  // namespace farmesh::gateway

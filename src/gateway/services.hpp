@@ -1,0 +1,68 @@
+// What the coordinator's routes share. Made once by Coordinator, passed by reference.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <farmesh/ledger.hpp>
+
+#include "gateway/caller.hpp"
+#include "gateway/fair_queue.hpp"
+#include "gateway/gatekeeper.hpp"
+#include "gateway/model_host.hpp"
+#include "gateway/problem.hpp"
+#include "gateway/request_table.hpp"
+#include "http/metrics.hpp"
+#include "http/request.hpp"
+
+namespace farmesh::gateway {
+
+struct CoordinatorOptions {
+  std::string version;
+  std::string coordinator_id;  // this process in the ledger; at most 64 bytes
+  /// Tokens of a chat that does not say how many, cut to the context.
+  std::uint32_t default_max_tokens = 1'024;
+  SplitPolicy split = SplitPolicy::layer_units;
+  std::uint32_t platform_fee_bps = 0;
+  Far public_budget;  // the credit of requests without a key, topped up at each start
+  GatekeeperOptions gatekeeper;
+  FairQueueOptions queue;
+};
+
+class LiveTurn;
+
+/// The turns under way, as the checkpoint and the drain see them. Thread-safe.
+class LiveTurns {
+ public:
+  void add(const std::shared_ptr<LiveTurn>& turn);
+  std::vector<std::shared_ptr<LiveTurn>> all();
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<LiveTurn>> turns_;
+};
+
+struct Services {
+  CoordinatorOptions options;
+  ModelHost& models;
+  std::shared_ptr<ledger::Store> store;  // null: nothing is metered
+  std::unique_ptr<ContributionLedger> ledger;
+  Gatekeeper gatekeeper;
+  FairQueue queue;
+  http::Metrics metrics;
+  RequestTable requests;
+  LiveTurns live;
+};
+
+/// The model of that name. Fails with 404.
+Checked<HostedModel*> find_model(const Services& services, const std::string& name);
+
+/// A random 53-bit number, which every reader of JSON can give back.
+std::uint64_t draw_seed();
+/// `bytes` random bytes in hexadecimal.
+std::string draw_id(std::size_t bytes = 12);
+
+}  // namespace farmesh::gateway
