@@ -166,8 +166,9 @@ Result<std::optional<PaymentBatch>> PaymentBatches::claim(const ClaimOptions& op
     if (!released) return released.error();
     if (chosen->empty() && released->empty()) return Claimed();
     const auto made = db.execute(
-        "INSERT INTO far_payment_batches (id, status, created_at) VALUES (?1, 'pending', ?2)",
-        {id, store_->now()});
+        "INSERT INTO far_payment_batches (id, status, total_nodes, {total_amount_far}, created_at) "
+        "VALUES (?1, 'pending', 0, ?2, ?3)",
+        {id, Far(), store_->now()});
     if (!made) return made.error();
     step = take_work(db, id, *chosen, options.payable_before);
     if (!step) return step.error();

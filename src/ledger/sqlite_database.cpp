@@ -205,7 +205,7 @@ Result<std::unique_ptr<Database>> open_sqlite(const SqliteOptions& options) {
   sqlite3_busy_timeout(raw, static_cast<int>(options.lock_timeout.count()));
   auto database = std::make_unique<SqliteDatabase>(std::move(db));
   const Result<void> set = database->script(
-      std::string("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;"
+      std::string("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON;"
                   "PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY; PRAGMA synchronous=") +
       (options.durable ? "FULL" : "NORMAL"));
   if (!set) {
