@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include <farmesh/discovery.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/result.hpp>
@@ -44,10 +45,13 @@ struct ModelOptions {
   /// (bytes loaded, bytes in all) while weights load, on the thread that called open().
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;
   IdentityOptions identity;
+  /// Finds peers besides those that are named, and goes on finding them while the model is open.
+  DiscoveryOptions discovery;
 };
 
 struct PeerStatus {
   std::string address;
+  std::string node_id;  // that it proved: 64 hexadecimal digits; empty before it was reached
   bool connected = false;
   Span layers;        // that it holds
   bool head = false;  // that it offers

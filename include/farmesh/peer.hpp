@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include <farmesh/discovery.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/result.hpp>
@@ -35,6 +36,9 @@ struct PeerOptions {
   /// (bytes loaded, bytes in all) while weights load, on the thread that called start().
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;
   IdentityOptions identity;
+  /// Where it is enabled, the node is found by those who look for its layers, and a hosted head
+  /// finds the peers for the others.
+  DiscoveryOptions discovery;
   std::uint32_t max_remote_sessions = 128;  // open at once of one remote node, then quota
   std::uint64_t max_remote_tokens = 0;      // of cache promised to one; 0: as much as there is
 };
@@ -63,7 +67,7 @@ class FARMESH_API Peer {
   /// "HOST:PORT", with the port that was chosen.
   const std::string& address() const noexcept;
   const std::string& node_id() const noexcept;  // 64 hexadecimal digits
-  std::uint32_t num_layers() const noexcept;  // of the whole model
+  std::uint32_t num_layers() const noexcept;    // of the whole model
   const std::string& numerics_class() const noexcept;
   const std::string& model_hash() const noexcept;  // 64 hexadecimal digits
 

@@ -1,6 +1,7 @@
 #include "cli/flags.hpp"
 
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -84,9 +85,33 @@ Result<IdentityOptions> IdentityFlags::chosen() const {
   return chosen;
 }
 
+void DiscoveryFlags::add_to(CLI::App& verb) {
+  verb.add_option("--bootstrap", options.bootstrap,
+                  "Where to find the mesh; several by commas, or repeated")
+      ->allow_extra_args(false)
+      ->option_text("ADDR[,ADDR]");
+  verb.add_option("--mesh", options.mesh, "Its name; default far-mesh, or the join token's")
+      ->option_text("NAME");
+  verb.add_option("--dht-port", options.dht_port, "UDP, of the own DHT node; 0: a free one")
+      ->check(CLI::Range(0, 65'535))
+      ->option_text("N");
+  verb.add_flag("--public-dht", options.public_dht, "Meet in BitTorrent's DHT as well");
+}
+
+DiscoveryOptions DiscoveryFlags::chosen() const {
+  DiscoveryOptions chosen = options;
+  for (const char* name : {"FAR_MESH_DHT_BOOTSTRAP", "DHT_BOOTSTRAP_NODES"}) {
+    const char* value = std::getenv(name);
+    if (chosen.enabled() || value == nullptr || *value == '\0') continue;
+    chosen.bootstrap.emplace_back(value);
+  }
+  return chosen;
+}
+
 void ModelFlags::add_to(CLI::App& verb) {
   weights.add_to(verb);
   identity.add_to(verb);
+  discovery.add_to(verb);
   verb.add_option("--peer", peers, "Peer that serves layers; repeat for each, spare ones too")
       ->allow_extra_args(false)
       ->option_text("HOST:PORT");
@@ -99,7 +124,10 @@ Result<DistributedModel> ModelFlags::open() const {
   ModelOptions options;
   options.folder = weights.model;
   options.peers = peers;
-  options.local = local || (peers.empty() && !remote_head);
+  // Who names peers, or wants none, is not sent elsewhere by the environment.
+  const bool searches = peers.empty() && !local;
+  options.discovery = searches ? discovery.chosen() : discovery.options;
+  options.local = local || (searches && !remote_head && !options.discovery.enabled());
   options.remote_head = remote_head;
   options.precision = weights.precision;
   options.threads = weights.threads;

@@ -8,6 +8,7 @@
 
 #include <CLI/App.hpp>
 
+#include <farmesh/discovery.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/result.hpp>
@@ -28,6 +29,16 @@ struct IdentityFlags {
   Result<IdentityOptions> chosen() const;
 };
 
+/// --bootstrap, --mesh, --dht-port, --public-dht, and the environment behind the first.
+struct DiscoveryFlags {
+  DiscoveryOptions options;
+
+  void add_to(CLI::App& verb);
+
+  /// FAR_MESH_DHT_BOOTSTRAP or DHT_BOOTSTRAP_NODES where no flag says how to find the mesh.
+  DiscoveryOptions chosen() const;
+};
+
 /// --model, --precision, --threads, --model-id.
 struct WeightFlags {
   std::string model;
@@ -42,6 +53,7 @@ struct WeightFlags {
 struct ModelFlags {
   WeightFlags weights;
   IdentityFlags identity;
+  DiscoveryFlags discovery;
   std::vector<std::string> peers;
   bool local = false;
   bool remote_head = false;

@@ -28,6 +28,7 @@ namespace {
 struct NodeFlags {
   WeightFlags weights;
   IdentityFlags identity;
+  DiscoveryFlags discovery;
   std::string layers;
   bool head = false;
   std::vector<std::string> peers;
@@ -60,6 +61,7 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   const Result<IdentityOptions> identity = flags.identity.chosen();
   if (!identity) return identity.error();
   options.identity = *identity;
+  options.discovery = flags.discovery.chosen();
   return options;
 }
 
@@ -106,6 +108,7 @@ void add_node(CLI::App& program, Run& run) {
   CLI::App* verb = program.add_subcommand("node", "Serve layers of a model to others");
   flags->weights.add_to(*verb);
   flags->identity.add_to_node(*verb);
+  flags->discovery.add_to(*verb);
   verb->add_option("--layers", flags->layers, "Layers to serve: A:B is A to B-1")
       ->option_text("A:B");
   verb->add_flag("--head", flags->head,

@@ -178,6 +178,10 @@ void Directory::Impl::round() {
   for (const std::string& contact : contacts) want(contact);
   for (const auto& [address, connection] : neighbours) want(address);
   want_neighbours();
+  log(LogLevel::debug, "discovery",
+      "round " + std::to_string(rounds) + ": " + std::to_string(table.size()) + " records, " +
+          std::to_string(neighbours.size()) + " neighbours, " + std::to_string(waiting.size()) +
+          " addresses to ask");
   ++rounds;
 }
 
@@ -244,6 +248,7 @@ void Directory::Impl::look_up_items() {
 }
 
 void Directory::Impl::found_peers(const std::vector<std::string>& addresses) {
+  log(LogLevel::debug, "discovery", std::to_string(addresses.size()) + " addresses in the DHT");
   for (const std::string& address : addresses) {
     if (!knows(address)) want(address);
   }

@@ -17,6 +17,9 @@ namespace {
 
 constexpr const char* kLocalName = "local";  // stands for an address in routes and reports
 
+constexpr std::chrono::seconds kDiscoveryTime{20};  // to find peers for every layer
+constexpr std::size_t kMaxFoundPeers = wire::kMaxPeers;
+
 using Failures = std::vector<std::pair<std::string, Error>>;
 
 // Why a model cannot be used at all: a peer that was refused tells more than a layer without one.
@@ -34,6 +37,14 @@ Error most_telling(const Failures& failures, Error otherwise) {
   return otherwise;
 }
 
+/// `alive` ends with the model, and with the peer set.
+net::Task<void> dial_found(std::weak_ptr<net::Event> alive, driver::PeerSet& peers,
+                           TimePoint deadline) {
+  if (alive.expired()) co_return;
+  auto dialling = peers.connect_all(deadline);
+  co_await std::move(dialling);
+}
+
 }  // namespace
 
 OpenModel::OpenModel(ModelOptions options, OwnIdentity self)
@@ -45,6 +56,8 @@ OpenModel::~OpenModel() {
     runtime_.await_blocking<void>(std::move(close));
   }
   runtime_.run_blocking([this] {
+    mesh_.reset();
+    found_.reset();
     turns_.reset();
     peers_.reset();
     local_peer_.reset();
@@ -56,7 +69,7 @@ Result<void> OpenModel::check_options() const {
   if (options_.local && options_.remote_head) {
     return {Errc::invalid_argument, "a model whose layers are here needs no remote head"};
   }
-  if (!options_.local && options_.peers.empty()) {
+  if (!options_.local && options_.peers.empty() && !options_.discovery.enabled()) {
     return {Errc::no_route, "neither local layers nor a peer to serve them"};
   }
   return {};
@@ -76,6 +89,9 @@ Result<void> OpenModel::open() {
   }
 
   runtime_.run_blocking([this] { make_peer_set(); });
+  if (options_.discovery.enabled()) {
+    if (const Result<void> joined = join_mesh(); !joined) return joined;
+  }
   std::function<net::Task<Result<void>>()> dial = [this] { return connect(); };
   return runtime_.await_blocking<Result<void>>(std::move(dial));
 }
@@ -116,7 +132,8 @@ void OpenModel::make_peer_set() {
   shared_.turns = turns_.get();
   shared_.prefix_key.resize(32);
   random_bytes(shared_.prefix_key);
-  shared_.peer_addresses = options_.peers;
+  addresses_ = options_.peers;
+  shared_.peer_addresses = addresses_;
 }
 
 net::Task<Result<void>> OpenModel::connect() {
@@ -125,7 +142,60 @@ net::Task<Result<void>> OpenModel::connect() {
     if (!added) co_return added;
   }
   failures_ = co_await peers_->connect_all(runtime_.clock().now() + options_.connect_timeout);
+  if (mesh_) co_return co_await wait_for_peers();
   co_return check_coverage();
+}
+
+Result<void> OpenModel::join_mesh() {
+  discovery::DirectoryOptions directory;
+  if (hash_) {
+    directory.model_hash = *hash_;
+    directory.num_layers = config_.num_layers;
+  }
+  directory.hello = client_hello(runtime_.node_id());
+  auto joined = Mesh::join(runtime_, self_, options_.discovery, std::move(directory), {});
+  if (!joined) return joined.error();
+  runtime_.run_blocking([this, &joined] {
+    mesh_ = *std::move(joined);
+    found_ = std::make_shared<net::Event>(runtime_.clock());
+    for (const std::string& address : options_.peers) mesh_->directory().add_contact(address);
+    mesh_->directory().on_change([this] { use_found_peers(); });
+    mesh_->directory().start();
+  });
+  return {};
+}
+
+/// Peers come one after another; the model is open as soon as they are enough.
+net::Task<Result<void>> OpenModel::wait_for_peers() {
+  const TimePoint deadline = runtime_.clock().now() + kDiscoveryTime;
+  Result<void> covered = check_coverage();
+  while (!covered) {
+    const bool more = co_await found_->wait(deadline);
+    if (!more) break;
+    found_->reset();
+    const TimePoint limit = runtime_.clock().now() + options_.connect_timeout;
+    failures_ = co_await peers_->connect_all(limit);
+    covered = check_coverage();
+  }
+  shared_.peer_addresses = addresses_;
+  co_return covered;
+}
+
+void OpenModel::use_found_peers() {
+  bool more = false;
+  for (const discovery::RecordPtr& one : mesh_->directory().view()) {
+    const std::string address = discovery::dial_address(one->record);
+    if (address.empty() || one->record.num_layers != config_.num_layers) continue;
+    if (std::find(addresses_.begin(), addresses_.end(), address) != addresses_.end()) continue;
+    if (addresses_.size() >= kMaxFoundPeers) break;
+    addresses_.push_back(address);
+    peers_->add(address);
+    more = true;
+  }
+  if (!more) return;
+  found_->set();
+  net::spawn(runtime_.executor(), "found peers",
+             dial_found(found_, *peers_, runtime_.clock().now() + options_.connect_timeout));
 }
 
 net::Task<Result<void>> OpenModel::add_local_stage() {
@@ -179,7 +249,7 @@ ModelSummary OpenModel::summary() {
 std::vector<PeerStatus> OpenModel::peer_status() const {
   const std::vector<std::string> heads = peers_->heads();
   std::vector<PeerStatus> all;
-  for (const std::string& address : options_.peers) {
+  for (const std::string& address : addresses_) {
     PeerStatus status;
     status.address = address;
     for (const auto& [refused, error] : failures_) {
@@ -192,6 +262,8 @@ std::vector<PeerStatus> OpenModel::peer_status() const {
       return status.address == peer.address;
     });
     if (known == all.end()) continue;  // the local stage
+    const NodeId id = peers_->node_id(peer.address);
+    if (!is_unknown(id)) known->node_id = to_string(id);
     known->connected = !peer.banned;
     known->layers = peer.span;
     known->head = std::find(heads.begin(), heads.end(), peer.address) != heads.end();

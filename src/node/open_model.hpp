@@ -18,7 +18,9 @@
 #include "client/shared_model.hpp"
 #include "driver/peer_set.hpp"
 #include "model/model_config.hpp"
+#include "net/event.hpp"
 #include "net/runtime.hpp"
+#include "node/mesh.hpp"
 #include "node/own_identity.hpp"
 #include "serve/peer.hpp"
 #include "serve/worker.hpp"
@@ -42,7 +44,10 @@ class OpenModel {
   Result<void> check_options() const;
   Result<void> open_weights();
   void make_peer_set();
+  Result<void> join_mesh();
   net::Task<Result<void>> connect();
+  net::Task<Result<void>> wait_for_peers();
+  void use_found_peers();
   net::Task<Result<void>> add_local_stage();
   Result<void> check_coverage() const;
   std::vector<PeerStatus> peer_status() const;
@@ -59,6 +64,9 @@ class OpenModel {
   std::unique_ptr<serve::Peer> local_peer_;  // only with `local`
   std::unique_ptr<driver::PeerSet> peers_;
   std::unique_ptr<client::OpenTurns> turns_;
+  std::unique_ptr<Mesh> mesh_;          // where discovery is enabled
+  std::vector<std::string> addresses_;  // of peers, as given and as found
+  std::shared_ptr<net::Event> found_;   // set when there are more of them
   client::SharedModel shared_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include <farmesh/peer.hpp>
@@ -12,14 +13,18 @@
 #include "client/process_guard.hpp"
 #include "model/model_hash.hpp"
 #include "net/runtime.hpp"
+#include "net/tcp_address.hpp"
 #include "node/generate_service.hpp"
 #include "node/hello.hpp"
+#include "node/mesh.hpp"
 #include "node/model_text.hpp"
 #include "node/own_identity.hpp"
 #include "node/stage.hpp"
 
 namespace farmesh {
 namespace {
+
+constexpr std::chrono::milliseconds kLeaveTime{500};  // for the DHT to learn of it
 
 // What lives on the network thread, and the thread itself.
 class ServingNode {
@@ -46,6 +51,9 @@ class ServingNode {
 
  private:
   Result<void> listen();
+  Result<void> join_mesh();
+  discovery::NodeRecord describe();
+  void use_found_peers();
   std::unique_ptr<node::GenerateService> make_service() const;
 
   const PeerOptions options_;
@@ -55,6 +63,8 @@ class ServingNode {
   node::Stage stage_;
   std::unique_ptr<node::GenerateService> service_;
   std::unique_ptr<serve::Peer> peer_;
+  std::unique_ptr<node::Mesh> mesh_;  // where discovery is enabled
+  std::set<std::string> found_;       // peers that the head was told of
   std::string address_;
   std::string numerics_class_;
   std::string model_hash_;
@@ -81,7 +91,59 @@ Result<void> ServingNode::start() {
 
   Result<void> listening;
   runtime_.run_blocking([this, &listening] { listening = listen(); });
-  return listening;
+  if (!listening || !options_.discovery.enabled()) return listening;
+  return join_mesh();
+}
+
+Result<void> ServingNode::join_mesh() {
+  const std::string dialled = options_.advertise.empty() ? address_ : options_.advertise;
+  const Result<net::HostPort> parsed = net::parse_address(dialled);
+  if (!parsed) return parsed.error();
+  if (parsed->host == "0.0.0.0" || parsed->host == "::") {
+    return {Errc::config_invalid,
+            "who listens on every address must advertise the one where others dial it"};
+  }
+  discovery::DirectoryOptions directory;
+  directory.model_hash = stage_.hash;
+  directory.num_layers = stage_.config.num_layers;
+  directory.hello = node::client_hello(runtime_.node_id());
+  auto joined =
+      node::Mesh::join(runtime_, self_, options_.discovery, std::move(directory), options_.listen);
+  if (!joined) return joined.error();
+  runtime_.run_blocking([this, &joined, port = parsed->port] {
+    mesh_ = *std::move(joined);
+    mesh_->directory().on_change([this] { use_found_peers(); });
+    mesh_->directory().publish(self_.credentials.key, port, [this] { return describe(); });
+    mesh_->directory().start();
+  });
+  return {};
+}
+
+discovery::NodeRecord ServingNode::describe() {
+  const model::EngineInfo& info = stage_.worker->info();
+  const wire::Pong load = stage_.worker->load();
+  discovery::NodeRecord record;
+  record.addresses = {options_.advertise.empty() ? address_ : options_.advertise};
+  record.software = node::software_name();
+  record.model_id =
+      options_.model_id.empty() ? node::display_name(options_.folder) : options_.model_id;
+  record.model_hash = stage_.hash;
+  record.numerics_class = info.numerics_class;
+  record.num_layers = stage_.config.num_layers;
+  record.span = options_.layers;
+  record.head = options_.head;
+  record.queued_rows = load.queued_rows;
+  record.free_tokens = load.free_pages * info.page_tokens;
+  record.sessions = load.sessions;
+  return record;
+}
+
+void ServingNode::use_found_peers() {
+  if (!service_) return;
+  for (const discovery::RecordPtr& one : mesh_->directory().view()) {
+    const std::string address = discovery::dial_address(one->record);
+    if (!address.empty() && found_.insert(address).second) service_->add_peer(address);
+  }
 }
 
 Result<void> ServingNode::listen() {
@@ -94,6 +156,12 @@ Result<void> ServingNode::listen() {
   peer.model_hash = stage_.hash;
   peer.num_layers = stage_.config.num_layers;
   peer.shares = {options_.max_remote_sessions, options_.max_remote_tokens};
+  if (options_.discovery.enabled()) {
+    peer.on_swarm = [this](const auto& connection, const wire::Frame& request) {
+      if (mesh_) return mesh_->directory().answer(connection, request);
+      static_cast<void>(connection->reply_error(request, {Errc::busy, "not in the mesh yet"}));
+    };
+  }
   if (options_.head) service_ = make_service();
   peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *stage_.worker, std::move(peer),
                                         service_.get());
@@ -137,6 +205,12 @@ void ServingNode::stop(std::chrono::milliseconds drain) {
     }
     state_ = State::stopping;
   }
+  if (mesh_) {  // first, so that new sessions go elsewhere while the open ones end
+    std::function<net::Task<void>()> leave = [this] {
+      return mesh_->directory().leave(runtime_.clock().now() + kLeaveTime);
+    };
+    runtime_.await_blocking<void>(std::move(leave));
+  }
   if (peer_) {
     const TimePoint deadline = runtime_.clock().now() + drain;
     std::function<net::Task<void>()> end = [this, deadline] { return peer_->drain(deadline); };
@@ -148,6 +222,7 @@ void ServingNode::stop(std::chrono::milliseconds drain) {
   }
   runtime_.run_blocking([this] {
     peer_.reset();
+    mesh_.reset();
     service_.reset();
     stage_.worker.reset();
   });

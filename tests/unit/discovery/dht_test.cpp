@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 
+#include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <doctest/doctest.h>
 
@@ -20,6 +21,7 @@ using namespace std::chrono_literals;
 
 struct Nodes {
   asio::io_context context;
+  decltype(asio::make_work_guard(context)) work = asio::make_work_guard(context);
   std::vector<std::unique_ptr<Dht>> all;
 
   Dht& add() {
@@ -39,7 +41,6 @@ struct Nodes {
     const auto deadline = std::chrono::steady_clock::now() + 10s;
     while (!done() && std::chrono::steady_clock::now() < deadline) {
       ask();
-      context.restart();
       context.run_for(100ms);
     }
     return done();

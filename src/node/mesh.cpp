@@ -1,0 +1,73 @@
+#include "node/mesh.hpp"
+
+#include <utility>
+#include <vector>
+
+#include "net/tcp_address.hpp"
+
+namespace farmesh::node {
+namespace {
+
+Result<std::unique_ptr<discovery::Dht>> start_dht(net::Runtime& runtime,
+                                                  const DiscoveryOptions& options,
+                                                  const discovery::DhtOptions& dht) {
+  auto started = discovery::Dht::start(runtime.executor(), dht);
+  if (started || options.dht_port || dht.port == 0) return started;
+  // The usual port is another's, and nobody asked for it.
+  discovery::DhtOptions other = dht;
+  other.port = 0;
+  return discovery::Dht::start(runtime.executor(), other);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Mesh>> Mesh::join(net::Runtime& runtime, const OwnIdentity& self,
+                                         const DiscoveryOptions& options,
+                                         discovery::DirectoryOptions directory,
+                                         const std::string& listen) {
+  discovery::DhtOptions dht;
+  dht.public_dht = options.public_dht;
+  for (const std::string& list : options.bootstrap) {
+    auto addresses = discovery::parse_bootstrap(list);
+    if (!addresses) return addresses.error();
+    for (auto& address : *addresses) dht.bootstrap.push_back(std::move(address));
+  }
+  bool all_local = !dht.bootstrap.empty();
+  for (const auto& address : dht.bootstrap) {
+    all_local = all_local && discovery::is_local_address(address.dht);
+  }
+  const bool serves = !listen.empty();
+  dht.port = options.dht_port.value_or(serves ? discovery::kDefaultDhtPort : 0);
+  if (serves) {
+    const Result<net::HostPort> at = net::parse_address(listen);
+    if (at && discovery::is_local_address(listen)) dht.host = at->host;
+  } else if (all_local && net::parse_address(dht.bootstrap.front().dht)->host == "127.0.0.1") {
+    dht.host = "127.0.0.1";
+  }
+
+  std::unique_ptr<Mesh> mesh(new Mesh());
+  auto started = start_dht(runtime, options, dht);
+  if (!started) return started.error();
+  mesh->dht_ = *std::move(started);
+
+  if (!options.mesh.empty()) {
+    directory.mesh = options.mesh;
+  } else if (self.credentials.mesh) {
+    directory.mesh = self.credentials.mesh->mesh_name();
+  }
+  runtime.run_blocking([&] {
+    mesh->directory_ = std::make_unique<discovery::Directory>(runtime.tcp(), mesh->dht_.get(),
+                                                              std::move(directory));
+    for (const auto& address : dht.bootstrap) {
+      if (!address.peer.empty()) mesh->directory_->add_contact(address.peer);
+    }
+  });
+  return mesh;
+}
+
+Mesh::~Mesh() {
+  directory_.reset();
+  dht_.reset();
+}
+
+}  // namespace farmesh::node

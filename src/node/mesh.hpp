@@ -1,0 +1,42 @@
+// This process's place in the mesh: its DHT node and its directory, made and ended together.
+//
+// Takes what the user said of discovery, gives node/ the directory.
+// Threading: join() and leave() from any thread but the network's; the rest on the network thread.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include <farmesh/discovery.hpp>
+#include <farmesh/result.hpp>
+
+#include "discovery/dht.hpp"
+#include "discovery/directory.hpp"
+#include "net/runtime.hpp"
+#include "node/own_identity.hpp"
+
+namespace farmesh::node {
+
+class Mesh {
+ public:
+  /// `listen` is where the process serves, or empty. What `directory` leaves open of mesh and
+  /// contacts is filled in. Fails with address_invalid (a bootstrap address) or io_error (the DHT
+  /// port is taken).
+  static Result<std::unique_ptr<Mesh>> join(net::Runtime& runtime, const OwnIdentity& self,
+                                            const DiscoveryOptions& options,
+                                            discovery::DirectoryOptions directory,
+                                            const std::string& listen);
+  ~Mesh();  // on the network thread
+
+  discovery::Directory& directory() noexcept { return *directory_; }
+  std::uint16_t dht_port() const noexcept { return dht_->port(); }
+
+ private:
+  Mesh() = default;
+
+  std::unique_ptr<discovery::Dht> dht_;
+  std::unique_ptr<discovery::Directory> directory_;
+};
+
+}  // namespace farmesh::node
