@@ -30,6 +30,17 @@ std::string ipv6_network(const std::array<std::uint8_t, 16>& ip) {
   return std::string(ip.begin(), ip.begin() + 6);
 }
 
+/// Of "HOST:PORT", "HOST:PORT/p2p/ID" and "/ip4/HOST/tcp/PORT…".
+std::string host_of(const std::string& address) {
+  if (address.starts_with('/')) {
+    const std::size_t begin = address.find('/', 1);
+    if (begin == std::string::npos) return {};
+    return address.substr(begin + 1, address.find('/', begin + 1) - begin - 1);
+  }
+  const std::string place = address.substr(0, address.find('/'));
+  return place.substr(0, place.rfind(':'));
+}
+
 /// The most that may stay of each network, so that none has more than a third of all.
 std::uint32_t quota(const std::vector<std::uint32_t>& counts) {
   const auto fits = [&counts](std::uint32_t most) {
@@ -53,8 +64,7 @@ std::uint32_t quota(const std::vector<std::uint32_t>& counts) {
 }  // namespace
 
 std::string network_of(const std::string& address) {
-  const std::size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
+  std::string host = host_of(address);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
   }

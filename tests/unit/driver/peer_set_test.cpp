@@ -71,6 +71,49 @@ TEST_SUITE("driver/peer_set") {
     CHECK(failures[0].second.code == Errc::numerics_mismatch);
   }
 
+  TEST_CASE("a peer of another class is seen and dialled only by who takes any class") {
+    World world;
+    world.add("a", {0, 6});
+    world.connect();
+    world.add("b", {0, 6}).script.numerics_class = "bf16/exact-1";
+    static_cast<void>(world.loop.run(world.set.connect_all(world.loop.after(5s))));
+    CHECK(world.set.view().size() == 1);
+    REQUIRE(world.set.view(true).size() == 2);
+    CHECK(world.set.view(true)[1].numerics_class == "bf16/exact-1");
+    CHECK_FALSE(world.loop.run(world.set.connection("b:1", world.loop.after(5s))));
+    CHECK(world.loop.run(world.set.connection("b:1", world.loop.after(5s), true)));
+  }
+
+  TEST_CASE("refresh asks for load and round trip where what is known is old") {
+    World world;
+    world.add("a", {0, 6});
+    world.connect();
+    world.loop.pass(1s);
+    world.set.refresh(0s);
+    world.loop.pass(1s);
+    const auto view = world.set.view();
+    CHECK(view[0].round_trip >= 10ms);
+    CHECK(view[0].round_trip <= 12ms);
+    CHECK(view[0].round_trip_age < 1s);
+    CHECK(view[0].free_tokens == 0);  // a scripted peer promises none
+    world.loop.pass(1h);
+    CHECK(world.set.view()[0].load_age >= 1h);
+  }
+
+  TEST_CASE("the ways between peers are those that steps told of") {
+    World world;
+    world.add("a", {0, 3});
+    world.add("b", {3, 6});
+    world.connect();
+    world.set.report_link("a:1", "b:1", 8ms);
+    world.set.report_link("a:1", "nobody:1", 8ms);
+    const auto links = world.set.links();
+    REQUIRE(links.size() == 1);
+    CHECK(links[0].from == 0);
+    CHECK(links[0].to == 1);
+    CHECK(links[0].way == 4ms);
+  }
+
   TEST_CASE("a client that serves nothing is not a peer") {
     World world;
     world.add("a", {0, 0});

@@ -195,6 +195,22 @@ TEST_SUITE("net/event") {
     CHECK(loop.run(net::await_callback<int>(loop.clock, later)) == 2);
   }
 
+  TEST_CASE("a skewed clock runs ahead and faster, and its timers wait by its own time") {
+    Loop loop;
+    net::SkewedClock fast(loop.clock, 0.1, 7s);
+    const TimePoint start = loop.clock.now();
+    CHECK(fast.now() - start == 7s);
+    TimePoint fired{};
+    fast.call_at(fast.now() + 11s, [&] { fired = loop.clock.now(); });
+    const net::TimerId never = fast.call_at(fast.now() + 5s, [&] { fired = start; });
+    fast.cancel(never);
+    loop.pass(20s);
+    CHECK(fired - start > 9'999ms);
+    CHECK(fired - start < 10'001ms);
+    CHECK(fast.now() - start > 28'999ms);
+    CHECK(fast.base_time(TimePoint::max()) == TimePoint::max());
+  }
+
   TEST_CASE("coroutines that wait when their clock ends are freed with it") {
     const int before = net::live_tasks();
     const auto held = std::make_shared<int>(0);

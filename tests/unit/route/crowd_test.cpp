@@ -55,6 +55,11 @@ TEST_SUITE("route/crowd") {
       CHECK(network_of(none).empty());
     }
     CHECK_FALSE(network_of("172.32.0.1:1").empty());
+    const std::string network = network_of("203.0.113.7:1");
+    CHECK(network_of("203.0.113.9:31330/p2p/far1abc") == network);
+    CHECK(network_of("/ip4/203.0.113.9/tcp/31330/p2p/far1abc") == network);
+    CHECK(network_of("/ip6/2001:db8:1::1/tcp/31330") == network_of("[2001:db8:1::2]:1"));
+    CHECK(network_of("/ip4").empty());
   }
 
   TEST_CASE("one network's many fast peers leave two thirds of the candidates to others") {
