@@ -155,6 +155,36 @@ TEST_SUITE("serve/peer") {
     CHECK(pair.driver.next_error().message.code == Errc::session_unknown);
   }
 
+  TEST_CASE("one remote has its share of sessions, by its key and not by its connections") {
+    PeerOptions options;
+    options.shares.sessions = 2;
+    Pair pair(options);
+    REQUIRE(pair.driver.open(pair.address, kAllLayers, 1, 1));
+    REQUIRE(pair.driver.open(pair.address, kAllLayers, 1, 2));
+    CHECK(pair.driver.open(pair.address, kAllLayers, 1, 3).error().code == Errc::quota);
+    CHECK(pair.driver.open(pair.address, kAllLayers, 2, 2));  // its own, again
+    Driver other(pair.loop, pair.network, "driver2");
+    CHECK(other.open(pair.address, kAllLayers, 1, 3));
+    pair.driver.hang_up(pair.address);
+    pair.loop.pass(1s);
+    CHECK(other.open(pair.address, kAllLayers, 1, 4));
+    CHECK(other.open(pair.address, kAllLayers, 1, 5).error().code == Errc::quota);
+  }
+
+  TEST_CASE("in a full peer a session that nobody touches makes room, and its driver is told") {
+    WorkerLimits limits;
+    limits.max_sessions = 1;
+    Pair pair({}, limits);
+    REQUIRE(pair.driver.open(pair.address, kAllLayers));
+    Driver other(pair.loop, pair.network, "driver2");
+    CHECK(other.open(pair.address, kAllLayers, 1, 7).error().code == Errc::too_many_sessions);
+    pair.loop.pass(61s);
+    CHECK(other.open(pair.address, kAllLayers, 1, 7));
+    pair.driver.step(pair.address, pair.driver.step_message(0), embed({1}));
+    CHECK(pair.driver.next_error().message.code == Errc::session_unknown);
+    CHECK(pair.node.peer->stats().sessions == 1);
+  }
+
   TEST_CASE("a stage in the driver's own process is served over a pipe") {
     Pair pair;
     auto [near, far] = net::make_pipe(pair.loop.clock, "driver", "local");
