@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
+#include <new>
 
+#include <cryptopp/scrypt.h>
 #include <nlohmann/json.hpp>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -51,11 +53,18 @@ bool is_affordable(std::uint64_t n, std::uint64_t r, std::uint64_t p) {
   return r * (n + p) <= kMaxScryptBytes / 128 && n * r <= kMaxScryptWork / p;
 }
 
+// Crypto++'s, because OpenSSL refuses n >= 2^16 with r = 1, which the format's own example has.
 bool run_scrypt(std::string_view password, BytesView salt, ScryptCost cost, Secret& derived) {
-  constexpr std::uint64_t kSlack = 1U << 20;  // OpenSSL counts its own buffers too
-  return EVP_PBE_scrypt(password.data(), password.size(), salt.data(), salt.size(), cost.n, cost.r,
-                        cost.p, kMaxScryptBytes + kSlack, derived.bytes().data(),
-                        derived.size()) == 1;
+  const BytesView secret = view_of(password);
+  try {
+    CryptoPP::Scrypt().DeriveKey(derived.bytes().data(), derived.size(), secret.data(),
+                                 secret.size(), salt.data(), salt.size(), cost.n, cost.r, cost.p);
+  } catch (const CryptoPP::Exception&) {
+    return false;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
 }
 
 Result<Secret> derive(const Json& crypto, std::string_view password) {
@@ -74,7 +83,7 @@ Result<Secret> derive(const Json& crypto, std::string_view password) {
     if (!is_affordable(cost.n, cost.r, cost.p)) {
       return invalid("scrypt parameters that are wrong, or above 512 MiB or 2^22 steps");
     }
-    if (!run_scrypt(password, salt, cost, derived)) return invalid("scrypt failed");
+    if (!run_scrypt(password, salt, cost, derived)) return invalid("there is no memory to open it");
     return derived;
   }
   if (kdf != "pbkdf2") return invalid("a key derivation other than scrypt and pbkdf2");

@@ -178,7 +178,8 @@ Result<void> read_receipt(const Json& result, const Bytes32& asked, std::size_t 
   to.reset();
   if (result.is_null()) return {};
   ObjectReader fields(result);
-  if (!fields.has("blockNumber")) return {};  // some endpoints tell of waiting transactions so
+  // Some endpoints tell of waiting transactions so.
+  if (result.is_object() && !fields.has("blockNumber")) return {};
   Receipt receipt;
   receipt.transaction_hash = fields.hash("transactionHash");
   receipt.block_number = fields.number64("blockNumber");

@@ -46,7 +46,7 @@ TEST_SUITE("evm/typed_data") {
     const PrivateKey cow = key(to_hex(keccak256("cow")));
     const Signature signature = sign(cow, *typed_digest(ether_mail(), mail()));
     CHECK(to_hex0x(signature.to_bytes()) ==
-          "0x4355c47d63924e8a72e509b65029052eb6c299d53a04e167775fd7466751fc9d"
+          "0x4355c47d63924e8a72e509b65029052eb6c299d53a04e167c5775fd466751c9d"
           "07299936d304c153f6443dfa05f40ff007d72911b6f72307f996231605b915621c");
   }
 
