@@ -115,7 +115,8 @@ void ModelFlags::add_to(CLI::App& verb) {
   verb.add_option("--peer", peers, "Peer that serves layers; repeat for each, spare ones too")
       ->allow_extra_args(false)
       ->option_text("HOST:PORT");
-  verb.add_flag("--local", local, "Hold every layer here; the default without --peer");
+  verb.add_flag("--local", local,
+                "Hold every layer here; the default without --peer and --bootstrap");
   verb.add_flag("--remote-head", remote_head,
                 "Use a head that a peer offers: no weights are opened, that peer sees the tokens");
 }

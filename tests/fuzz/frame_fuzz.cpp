@@ -7,6 +7,7 @@
 #include "base/assert.hpp"
 #include "wire/frame.hpp"
 #include "wire/messages.hpp"
+#include "wire/swarm.hpp"
 
 namespace {
 
@@ -40,8 +41,8 @@ void try_verb(const Frame& frame) {
     case Verb::error: return try_decode<ErrorMessage>(frame);
     case Verb::generate: return try_decode<Generate>(frame);
     case Verb::token: return try_decode<TokenMessage>(frame);
-    case Verb::receipt:
-    case Verb::swarm: return;
+    case Verb::swarm: return frame.reply ? try_decode<SwarmReply>(frame) : try_decode<Swarm>(frame);
+    case Verb::receipt: return;
   }
 }
 

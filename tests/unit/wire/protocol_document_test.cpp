@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include "unit/wire/samples.hpp"
+#include "wire/swarm.hpp"
 
 namespace farmesh::wire {
 namespace {
@@ -89,6 +90,9 @@ TEST_SUITE("wire/protocol_document") {
     has("kMaxVocabSize", kMaxVocabSize);
     has("kMaxGrantBytes", kMaxGrantBytes);
     has("kMaxJoinBytes", kMaxJoinBytes);
+    has("kMaxSwarmRecords", kMaxSwarmRecords);
+    has("kMaxSwarmBytes", kMaxSwarmBytes);
+    has("kMaxSwarmRecordBytes", kMaxSwarmRecordBytes);
     has("kMaxPeers", kMaxPeers);
     has("kMaxLogitBias", kMaxLogitBias);
     has("kMaxStopTokens", kMaxStopTokens);
