@@ -121,12 +121,17 @@ void Chain::Impl::judge(const Flow& flow, Progress& progress, const Sighting& si
 void Chain::Impl::judge_slow(const Flow& flow, Progress& progress, std::size_t index) {
   const std::shared_ptr<Hop> hop = hops[index];
   const std::uint32_t rows = rows_awaited(flow, progress);
-  const Duration allowed = hop->patience.of(rows);
+  // A hop that only replays has no times of its own yet: those of whole steps bound it.
+  const Patience& measure = flow.replay ? patience : hop->patience;
+  const Duration allowed = measure.of(rows);
   const Duration waited = now() - progress.seen_since;
   if (waited < allowed) return;
   Error error{Errc::timeout, hop->address + " is too slow"};
-  if (waited > std::max(allowed, patience.of(rows)) * kPatienceWithLiving)
+  if (waited > std::max(allowed, patience.of(rows)) * kPatienceWithLiving) {
     return lose(*hop, std::move(error));
+  }
+  // Nobody knows how long such rows take: another would be no faster, and begin again.
+  if (measure.slowest(rows) == Duration::zero()) return;
   if (flow.replay) {
     if (spare_for(*hop)) lose(*hop, std::move(error));
     return;

@@ -107,6 +107,17 @@ TEST_SUITE("sim/slow") {
     CHECK(swarm.leaks() == "");
   }
 
+  TEST_CASE("a prompt that takes longer than anything before is not handed to and fro") {
+    Swarm swarm;
+    add_swarm(swarm);
+    swarm.connect();
+    for (const std::string name : {"a", "b", "c", "s"}) swarm.slow_down(name, 45s);
+    Talk talk{prompt_of(19, 30), 3, greedy()};
+    CHECK(swarm.hold(talk) == "");
+    CHECK(talk.generator->recoveries() == 0);
+    CHECK(swarm.leaks() == "");
+  }
+
   TEST_CASE("a session moves to a faster route when what is left pays for the replay") {
     SwarmOptions options;
     options.compute_base = 20ms;
