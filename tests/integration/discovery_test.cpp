@@ -1,0 +1,108 @@
+// Peers that nobody named: found by a bootstrap address, lost when they die, told when they leave.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <farmesh/farmesh.hpp>
+
+#include "integration/program.hpp"
+
+namespace farmesh::test {
+namespace {
+
+/// A port that was free a moment ago.
+std::uint16_t free_port() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  const bool bound = ::bind(socket, reinterpret_cast<const sockaddr*>(&address), length) == 0 &&
+                     ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0;
+  ::close(socket);
+  REQUIRE(bound);
+  return ntohs(address.sin_port);
+}
+
+/// Nodes of one mesh: the first begins it, the others are told its DHT address alone.
+struct FoundNodes {
+  FoundNodes(const std::string& model, const std::vector<Span>& spans)
+      : bootstrap("127.0.0.1:" + std::to_string(port)),
+        nodes(start_nodes(model, {spans.front()}, {"--dht-port", std::to_string(port)})) {
+    const std::vector<Span> rest(spans.begin() + 1, spans.end());
+    for (cli::NodeProcess& node :
+         start_nodes(model, rest, {"--bootstrap", bootstrap, "--dht-port", "0"})) {
+      nodes.push_back(std::move(node));
+    }
+  }
+
+  const std::uint16_t port = free_port();
+  const std::string bootstrap;
+  std::vector<cli::NodeProcess> nodes;
+};
+
+std::vector<std::string> flags_of(const std::string& model) {
+  return {"--model", model, "--prompt", kStoryPrompt, "--temperature", "0", "--max-tokens", "24"};
+}
+
+}  // namespace
+
+TEST_SUITE("integration/discovery") {
+  TEST_CASE("generate finds its peers by a bootstrap address, and says what one process says") {
+    const std::string model = any_model();
+    const auto alone = generate(flags_of(model) + std::vector<std::string>{"--local"});
+    REQUIRE(alone.status == 0);
+    FoundNodes mesh(model, cli::even_split(layers_of(model), 3));
+
+    for (const std::string& address :
+         {mesh.bootstrap, "/ip4/127.0.0.1/tcp/" + std::to_string(mesh.port),
+          "192.0.2.1:9," + mesh.bootstrap}) {
+      CAPTURE(address);
+      const auto found =
+          generate(flags_of(model) + std::vector<std::string>{"--bootstrap", address});
+      INFO(found.errors);
+      REQUIRE(found.status == 0);
+      CHECK(found.ids() == alone.ids());
+      CHECK(found.last.at("hops").size() == 3);
+    }
+
+    // One is killed outright and one told to end: others take over, found the same way.
+    mesh.nodes[2].process().signal(SIGKILL);
+    mesh.nodes[1].process().signal(SIGTERM);
+    const std::vector<std::string> join{"--bootstrap", mesh.bootstrap, "--dht-port", "0"};
+    const auto spares = start_nodes(model, {mesh.nodes[1].layers(), mesh.nodes[2].layers()}, join);
+    const auto again =
+        generate(flags_of(model) + std::vector<std::string>{"--bootstrap", mesh.bootstrap});
+    INFO(again.errors);
+    REQUIRE(again.status == 0);
+    CHECK(again.ids() == alone.ids());
+  }
+
+  TEST_CASE("peers of another mesh, and of nobody, are not found") {
+    const std::string model = any_model();
+    FoundNodes mesh(model, {{0, layers_of(model)}});
+    const auto other = generate(
+        flags_of(model) + std::vector<std::string>{"--bootstrap", mesh.bootstrap, "--mesh", "x"});
+    CHECK(other.status == 4);
+    CHECK(other.last.at("error") == "no_route");
+  }
+
+  TEST_CASE("an id of another network in a bootstrap address is named") {
+    const std::string id = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
+    const auto refused =
+        generate(flags_of(any_model()) +
+                 std::vector<std::string>{"--bootstrap", "/ip4/127.0.0.1/tcp/9/p2p/" + id});
+    CHECK(refused.status != 0);
+    CHECK(refused.last.at("error") == "address_invalid");
+    CHECK(refused.last.at("detail").get<std::string>().find(id.substr(0, 12)) != std::string::npos);
+  }
+}
+
+}  // namespace farmesh::test
