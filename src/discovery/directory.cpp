@@ -28,6 +28,9 @@ constexpr int kEagerRounds = 6;                        // that announce: the DHT
 constexpr int kMaxPages = 64;                          // taken from one node at a time
 constexpr std::chrono::seconds kFirstBackoff{5};       // after a failed contact; doubles
 constexpr std::chrono::minutes kMaxBackoff{10};
+// Many lookups at once would overflow the socket's buffer with their answers.
+constexpr std::size_t kLookupsAtOnce = 5;
+constexpr std::chrono::milliseconds kLookupPause{20};
 constexpr std::size_t kMaxRemembered = 4'096;  // addresses that failed
 
 std::int64_t system_unix_ms() {
@@ -85,6 +88,7 @@ struct Directory::Impl : std::enable_shared_from_this<Impl> {
   void announce_own();
   void look_for_nodes();
   void look_up_items();
+  void look_up_some();
   void found_peers(const std::vector<std::string>& addresses);
   void found_item(const DhtItem& item);
 
@@ -115,6 +119,7 @@ struct Directory::Impl : std::enable_shared_from_this<Impl> {
   std::vector<std::string> contacts;
   std::map<std::string, ConnectionPtr> neighbours;  // by the address that was dialled
   std::deque<std::string> waiting;                  // to be asked
+  std::deque<identity::PublicKey> late;             // whose items are to be looked up
   std::set<std::string> asking;
   std::map<std::string, Failure> failures;
   net::Event next_round;
@@ -241,10 +246,26 @@ void Directory::Impl::look_up_items() {
   // A record is renewed every half period and lives for four halves: in its last two and a half
   // it is late.
   const std::int64_t soon = options.unix_ms() + options.refresh.count() * 5 / 4;
+  std::deque<identity::PublicKey> keys;
   for (const NodeId& id : table.ending(soon, options.max_items_per_round)) {
     const RecordPtr held = table.find(id);
-    if (held && !is_own(id)) rendezvous->get(held->record.key);
+    if (held && !is_own(id)) keys.push_back(held->record.key);
   }
+  const bool pacing = !late.empty();
+  late = std::move(keys);
+  if (!pacing) look_up_some();
+}
+
+void Directory::Impl::look_up_some() {
+  for (std::size_t i = 0; i < kLookupsAtOnce && !late.empty(); ++i) {
+    rendezvous->get(late.front());
+    late.pop_front();
+  }
+  if (late.empty()) return;
+  clock.call_at(clock.now() + kLookupPause, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (self && !self->closed) self->look_up_some();
+  });
 }
 
 void Directory::Impl::found_peers(const std::vector<std::string>& addresses) {

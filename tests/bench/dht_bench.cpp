@@ -32,7 +32,9 @@ using Seconds = std::chrono::duration<double>;
 constexpr Seconds kPatience{2};
 constexpr double kLookupBoundMs = 500;
 constexpr std::size_t kValueBytes = 400;  // about a record
-constexpr std::size_t kObserverBurst = 40;
+// More lookups at once than this overflow a socket's buffer with their answers.
+constexpr std::size_t kObserverBurst = 5;
+constexpr std::chrono::milliseconds kObserverPause{20};
 
 double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
 
@@ -234,6 +236,8 @@ class Swarm {
   /// Each node whose record is older than half a period is looked up, a few at a time.
   void look_around() {
     const auto now = Clock::now();
+    if (now < next_burst_) return;
+    next_burst_ = now + kObserverPause;
     const auto half = std::chrono::duration_cast<Clock::duration>(refresh_ / 2);
     std::size_t asked = 0;
     for (const Node& node : nodes_) {
@@ -295,6 +299,7 @@ class Swarm {
   std::map<identity::PublicKey, std::size_t> by_key_;
   std::map<std::pair<identity::PublicKey, std::int64_t>, Clock::time_point> signed_at_;
   std::map<identity::PublicKey, Seen> seen_;
+  Clock::time_point next_burst_{};
   bool watching_ = false;
   bool item_found_ = false;
   bool peers_found_ = false;
