@@ -48,7 +48,10 @@ function settingsFrom(argv) {
   }
   if (!given.network && !given['chain-id']) throw new UsageError('give --network or --chain-id')
   const network = given.network ? kNetworks[given.network] : {}
-  if (!network) throw new UsageError(`no network ${given.network}; there are ${Object.keys(kNetworks).join(', ')}`)
+  if (!network) {
+    const known = Object.keys(kNetworks).join(', ')
+    throw new UsageError(`no network ${given.network}; there are ${known}`)
+  }
   const chainId = Number(given['chain-id'] ?? network.chainId)
   if (!Number.isSafeInteger(chainId) || chainId < 1) throw new UsageError('--chain-id is not a number')
   if (network.chainId && chainId !== network.chainId) {
@@ -93,7 +96,8 @@ export async function deploy(settings) {
   const chain = defineChain({ id: settings.chainId, name: `chain ${settings.chainId}`,
     nativeCurrency: { name: 'coin', symbol: 'COIN', decimals: 18 },
     rpcUrls: { default: { http: [settings.rpc] } } })
-  const reader = createPublicClient({ chain, transport, pollingInterval: settings.chainId === kNetworks.anvil.chainId ? 50 : 1000 })
+  const pollingInterval = settings.chainId === kNetworks.anvil.chainId ? 50 : 1000
+  const reader = createPublicClient({ chain, transport, pollingInterval })
   const wallet = createWalletClient({ chain, transport, account })
   const actual = await reader.getChainId()
   if (actual !== settings.chainId) {

@@ -60,7 +60,8 @@ describe('deploy.mjs', { skip: measuring && 'it deploys another build' }, () => 
 
   function key() {
     const file = join(folder, 'key')
-    writeFileSync(file, 'ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80\n', { mode: 0o600 })
+    const anvilsFirst = 'ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80'
+    writeFileSync(file, `${anvilsFirst}\n`, { mode: 0o600 })
     return file
   }
 })

@@ -4,6 +4,10 @@ import { parseSignature } from 'viem'
 import { far, idOf, ZERO_ID } from './support/chain.mjs'
 import { admin, alice, bob, houseForSuite, kAdminDelay, mallory, ROLES } from './support/house.mjs'
 
+const kPermit = Object.entries({
+  owner: 'address', spender: 'address', value: 'uint256', nonce: 'uint256', deadline: 'uint256',
+}).map(([name, type]) => ({ name, type }))
+
 describe('FarToken', () => {
   const suite = houseForSuite()
   const token = (from, name, ...args) => suite.house.send(from, `token.${name}`, ...args)
@@ -63,8 +67,7 @@ describe('FarToken', () => {
     const signature = await alice.signTypedData({
       domain: { name: 'Far', version: '1', chainId: suite.chain.chainId,
         verifyingContract: suite.house.token.address },
-      types: { Permit: ['owner:address', 'spender:address', 'value:uint256', 'nonce:uint256',
-        'deadline:uint256'].map((field) => ({ name: field.split(':')[0], type: field.split(':')[1] })) },
+      types: { Permit: kPermit },
       primaryType: 'Permit',
       message: { owner: alice.address, spender: bob.address, value: 4n, nonce: 0n, deadline },
     })

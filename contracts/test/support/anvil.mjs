@@ -6,8 +6,9 @@ const require = createRequire(import.meta.url)
 
 // The program itself: npm's wrapper is a second process that would have to be stopped too.
 function anvilProgram() {
-  const packageName = `@foundry-rs/anvil-${process.platform}-${process.arch === 'x64' ? 'amd64' : process.arch}`
-  return require.resolve(`${packageName}/bin/anvil${process.platform === 'win32' ? '.exe' : ''}`)
+  const { platform, arch } = process
+  const packageName = `@foundry-rs/anvil-${platform}-${arch === 'x64' ? 'amd64' : arch}`
+  return require.resolve(`${packageName}/bin/anvil${platform === 'win32' ? '.exe' : ''}`)
 }
 
 // Resolves to { url, stop } once it listens. The chain ends with this process at the latest.

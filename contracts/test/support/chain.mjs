@@ -33,7 +33,8 @@ export class Refusal extends Error {
 
 export class Chain {
   static async open() {
-    const anvil = await startAnvil(['--base-fee', '0', '--gas-price', '0']) // nobody needs the chain's own coin
+    // Free gas: nobody here needs the chain's own coin.
+    const anvil = await startAnvil(['--base-fee', '0', '--gas-price', '0'])
     const chain = new Chain(anvil)
     await chain.rpc('anvil_autoImpersonateAccount', [true])
     chain.chainId = Number(await chain.rpc('eth_chainId'))
