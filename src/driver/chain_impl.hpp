@@ -1,6 +1,6 @@
-// The insides of chain.hpp, in five files: chain.cpp (steps and what peers tell),
-// chain_stream.cpp (rows through hops), chain_watch.cpp (hops that are late), chain_recovery.cpp
-// (routes and rebuilding), chain_standby.cpp (spare caches, hedges and better routes).
+// The insides of chain.hpp, in six files: chain.cpp (steps and what peers tell), chain_stream.cpp
+// (rows through hops), chain_watch.cpp (hops that are late), chain_plan.cpp (routes),
+// chain_recovery.cpp (repairs), chain_standby.cpp (spare caches, hedges and better routes).
 //
 // A chain is sound when every hop is open and holds all committed positions. Whatever goes wrong
 // with a hop marks it lost; whoever runs notices that the chain is no longer sound, returns to
@@ -54,6 +54,8 @@ struct Hop {
   explicit Hop(const PatienceOptions& options) : patience(options) {}
   bool was_open() const noexcept { return max_step_rows > 0; }
 };
+
+inline constexpr int kMaxFaults = 32;  // of one peer without a row committed
 
 /// What this session remembers of a peer that failed it.
 struct Standing {
@@ -152,9 +154,6 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   bool tries_again(const std::vector<std::shared_ptr<Hop>>& route) const;
   net::Task<bool> redial(Repair& repair);
   net::Task<Result<void>> wait_for_room(Repair& repair);
-  Result<std::vector<std::shared_ptr<Hop>>> planned() const;
-  Result<std::vector<std::shared_ptr<Hop>>> planned_anew() const;
-  std::vector<route::PeerView> candidates() const;
   void take_route(std::vector<std::shared_ptr<Hop>> route);
   Error without_route(const Repair& repair, Error error) const;
   Error first_loss() const;
@@ -166,6 +165,11 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   net::Task<Result<void>> rebuild_hole(std::size_t begin, std::size_t end);
   net::Task<std::optional<std::size_t>> find_source(std::size_t hole, std::uint32_t from);
   net::Task<bool> start_replay(const Flow& flow);
+
+  // chain_plan.cpp
+  std::vector<route::PeerView> candidates() const;
+  Result<std::vector<std::shared_ptr<Hop>>> planned() const;
+  Result<std::vector<std::shared_ptr<Hop>>> planned_anew() const;
   std::shared_ptr<Hop> new_hop(const std::string& address, Span span) const;
   Result<route::Route> plan_part(std::vector<route::PeerView> views, Span layers) const;
 
