@@ -22,10 +22,11 @@ Examples:
   farmesh generate --model models/demo --peer 127.0.0.1:31330 --peer 127.0.0.1:31331 --prompt "Hi"
 
 Environment:
-  LOG_LEVEL              debug, info, warning or error; default info for node, else error
+  LOG_LEVEL              debug, info, warning or error; default info for what serves, else error
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
   FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
   POSTGRES_URL           the ledger; DATABASE_URL is read when it is not set
+  DEFAULT_MODEL_ID       a flag of coordinator, as docs/cli.md lists them
   FARMESH_TORCH_LIBRARY  the compute engine; default libfarmesh_torch.so beside the program
   FARMESH_ISA            avx512, avx2 or portable kernels; default the best this CPU has
   NO_COLOR               any value: no colours
@@ -46,6 +47,7 @@ int run_program(int argc, char** argv) {
   add_generate(program, run);
   add_chat(program, run);
   add_node(program, run);
+  add_coordinator(program, run);
   add_model(program, run);
   add_key(program, run);
   add_ledger(program, run);
@@ -58,7 +60,8 @@ int run_program(int argc, char** argv) {
   } catch (const CLI::ParseError& stop) {  // also thrown for --help and --version
     return program.exit(stop) == 0 ? kSuccess : kUsage;
   }
-  if (std::getenv("LOG_LEVEL") == nullptr && !program.got_subcommand("node")) {
+  const bool serves = program.got_subcommand("node") || program.got_subcommand("coordinator");
+  if (std::getenv("LOG_LEVEL") == nullptr && !serves) {
     set_log_level(LogLevel::error);  // what matters comes back as an error of the verb
   }
   return run();

@@ -13,6 +13,7 @@ namespace farmesh::cli {
 using Run = std::function<int()>;  // returns the exit code
 
 void add_node(CLI::App& program, Run& run);
+void add_coordinator(CLI::App& program, Run& run);
 void add_generate(CLI::App& program, Run& run);
 void add_chat(CLI::App& program, Run& run);
 void add_model(CLI::App& program, Run& run);

@@ -61,6 +61,7 @@ TEST_SUITE("integration/program") {
          std::vector<std::vector<std::string>>{{"generate"},
                                                {"chat"},
                                                {"node"},
+                                               {"coordinator"},
                                                {"demo"},
                                                {"bench"},
                                                {"sim"},
@@ -95,7 +96,8 @@ TEST_SUITE("integration/program") {
   }
 
   TEST_CASE("every verb's help has an example") {
-    for (const char* verb : {"generate", "chat", "node", "demo", "model", "key", "ledger"}) {
+    for (const char* verb :
+         {"generate", "chat", "node", "coordinator", "demo", "model", "key", "ledger"}) {
       CHECK(run({verb, "--help"}).output.find("Examples:") != std::string::npos);
     }
   }

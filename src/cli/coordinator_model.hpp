@@ -1,0 +1,31 @@
+// A DistributedModel behind the face that the gateway serves.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include <farmesh/model.hpp>
+
+#include "gateway/model.hpp"
+
+namespace farmesh::cli {
+
+class CoordinatorModel final : public gateway::Model {
+ public:
+  CoordinatorModel(DistributedModel model, bool local) : model_(std::move(model)), local_(local) {}
+
+  std::unique_ptr<gateway::TurnTokens> start(const gateway::TurnInput& input) override;
+  gateway::ModelState state() const override { return {model_.info(), local_}; }
+  std::string node_id(const std::string& peer) const override;
+  std::string token_bytes(TokenId id) const override { return model_.token_bytes(id); }
+
+ private:
+  const DistributedModel model_;
+  const bool local_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, std::string> node_ids_;  // by address; a peer keeps its key
+};
+
+}  // namespace farmesh::cli
