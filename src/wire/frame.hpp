@@ -33,7 +33,7 @@ enum class Verb : std::uint8_t {
   history = 6,    // what do you still hold of this session?
   close = 7,      // free the session's pages at once
   receipt = 8,    // reserved: signed, cumulative account of work
-  swarm = 9,      // reserved: signed peer records by layer
+  swarm = 9,      // whom do you know? signed records of nodes, by model and layers
   ping = 10,      // alive? and how loaded
   error = 11,     // a request failed, or a session cannot go on
   generate = 12,  // to a peer that hosts the head: run the generation loop
