@@ -22,6 +22,8 @@ Examples:
   farmesh generate --model models/demo --peer 127.0.0.1:31330 --peer 127.0.0.1:31331 --prompt "Hi"
 
 Environment:
+  FAR_MESH_DHT_BOOTSTRAP, DHT_BOOTSTRAP_NODES
+                         as --bootstrap, where no flag says how to find peers
   LOG_LEVEL              debug, info, warning or error; default info for what serves, else error
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
   FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
