@@ -15,6 +15,7 @@
 #include "gateway/problem.hpp"
 #include "gateway/routes.hpp"
 #include "ledger/credits.hpp"
+#include "ledger/node_registry.hpp"
 
 namespace farmesh::gateway {
 
@@ -35,6 +36,7 @@ struct Coordinator::Impl {
 
   // What a crash cannot take away: at most the last second of each session.
   void save_sessions() {
+    std::uint64_t seconds = 0;
     std::unique_lock lock(mutex);
     while (!ended.wait_for(lock, std::chrono::seconds(1), [this] { return ending; })) {
       lock.unlock();
@@ -46,8 +48,19 @@ struct Coordinator::Impl {
         const Result<void> saved = services.ledger->checkpoint(progress);
         if (!saved) log(LogLevel::error, "gateway", "checkpoint: " + saved.error().to_string());
       }
+      if (++seconds % 60 == 0) record_metrics();
       lock.lock();
     }
+  }
+
+  void record_metrics() {
+    ledger::NodeRegistry registry(services.store);
+    ledger::Latencies latencies;
+    const HostedModel* hosted = services.models.find("");
+    if (hosted != nullptr && hosted->token_ms > 0) latencies.average_ms = hosted->token_ms.load();
+    const auto stale = registry.mark_stale();
+    const Result<void> recorded = stale ? registry.record_metrics(latencies) : stale.error();
+    if (!recorded) log(LogLevel::warning, "gateway", "metrics: " + recorded.error().to_string());
   }
 
   // So that the public's credit is the budget again.

@@ -31,25 +31,6 @@ void cut_to_budget(TurnOrder& order, Far budget) {
   }
 }
 
-// A token is at least a byte, but for the few that a template or the model puts around them.
-std::uint64_t most_prompt_tokens(const TurnOrder& order) {
-  constexpr std::uint64_t kAround = 16;
-  std::uint64_t tokens = 0;
-  for (const TurnInput& input : order.inputs) {
-    tokens += kAround;
-    if (const auto* text = std::get_if<std::string>(&input.prompt)) {
-      tokens += text->size();
-    } else if (const auto* ids = std::get_if<std::vector<TokenId>>(&input.prompt)) {
-      tokens += ids->size();
-    } else {
-      for (const ChatMessage& message : std::get<std::vector<ChatMessage>>(input.prompt)) {
-        tokens += message.content.size() + kAround;
-      }
-    }
-  }
-  return tokens;
-}
-
 int priority_of(const std::string& tier) {
   return tier == "enterprise" ? 2 : tier == "premium" ? 1 : 0;
 }
@@ -69,6 +50,24 @@ double seconds(std::chrono::steady_clock::duration duration) {
 }
 
 }  // namespace
+
+std::uint64_t most_prompt_tokens(const std::vector<TurnInput>& inputs) {
+  constexpr std::uint64_t kAround = 16;
+  std::uint64_t tokens = 0;
+  for (const TurnInput& input : inputs) {
+    tokens += kAround;
+    if (const auto* text = std::get_if<std::string>(&input.prompt)) {
+      tokens += text->size();
+    } else if (const auto* ids = std::get_if<std::vector<TokenId>>(&input.prompt)) {
+      tokens += ids->size();
+    } else {
+      for (const ChatMessage& message : std::get<std::vector<ChatMessage>>(input.prompt)) {
+        tokens += message.content.size() + kAround;
+      }
+    }
+  }
+  return tokens;
+}
 
 LiveTurn::LiveTurn(Services& services, TurnOrder order)
     : services_(services), order_(std::move(order)), began_(std::chrono::steady_clock::now()) {
@@ -118,7 +117,7 @@ Result<void> LiveTurn::reserve() {
   ledger::Credits credits(services_.store);
   const HostedModelOptions& options = order_.model->options;
   const std::string& account = order_.admitted.caller.account;
-  const Far prompts = times(options.price_per_prompt_token, most_prompt_tokens(order_));
+  const Far prompts = times(options.price_per_prompt_token, most_prompt_tokens(order_.inputs));
   if (order_.may_shorten && !options.price_per_token.is_zero()) {
     const Result<ledger::CreditAccount> credit = credits.account(account);
     if (!credit) return credit.error();

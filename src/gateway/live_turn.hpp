@@ -37,6 +37,10 @@ struct TurnOrder {
   std::optional<Far> max_cost;  // max_tokens is cut to what it buys
 };
 
+/// A bound without a tokenizer: a token is at least a byte, but for the few that a template or the
+/// model puts around them.
+std::uint64_t most_prompt_tokens(const std::vector<TurnInput>& inputs);
+
 class LiveTurn {
  public:
   /// Waits for a place, reserves the money, opens the bill, starts the sequences. `responder`: a

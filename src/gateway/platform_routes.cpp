@@ -1,4 +1,5 @@
 // The platform's own calls: generate in its forms, and requests by their id.
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <span>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "base/digest.hpp"
+#include "gateway/json_writer.hpp"
 #include "gateway/limits.hpp"
 #include "gateway/live_turn.hpp"
 #include "gateway/platform_codec.hpp"
@@ -203,6 +205,27 @@ void generate(Services& services, Form form, const http::Request& request,
       .run(form, std::move(responder));
 }
 
+/// What a generate call with this body may cost at most: what would be set aside for it.
+void quote(Services& services, const http::Request& request, http::Responder responder) {
+  const Checked<PlatformRequest> parsed = parse_platform_request(request.body);
+  if (!parsed) return refuse(responder, parsed.problem());
+  const Checked<HostedModel*> model = find_model(services, parsed->model);
+  if (!model) return refuse(responder, model.problem());
+  const HostedModelOptions& options = (*model)->options;
+  const std::uint32_t tokens =
+      std::min(parsed->max_tokens, (*model)->model->state().summary.context_tokens);
+  const auto output = options.price_per_token.times(tokens);
+  const auto prompt = options.price_per_prompt_token.times(
+      std::int64_t(most_prompt_tokens({TurnInput{parsed->prompt, {}}})));
+  const auto all = output && prompt ? output->plus(*prompt) : std::nullopt;
+  if (!all) return refuse(responder, invalid_request("invalid_value", "Beyond any amount."));
+  JsonWriter json;
+  json.begin_object().field("model_id", options.id).field("max_tokens", tokens);
+  json.raw_field("price_per_token_far", options.price_per_token.to_string());
+  json.raw_field("price_per_prompt_token_far", options.price_per_prompt_token.to_string());
+  responder.json(200, json.raw_field("max_cost_far", all->to_string()).end_object().take());
+}
+
 /// The record of {request_id}, if it is this caller's; another's is as unknown as none.
 Checked<RequestRecord> find_request(Services& services, const http::Request& request) {
   const Checked<Caller> caller = services.gatekeeper.authenticate(request);
@@ -248,6 +271,7 @@ void add_platform_routes(http::Router& router, Services& services) {
   router.post("/api/inference/generate", form(Form::raw), generating);
   router.post("/api/inference/chat", form(Form::chat), generating);
   router.post("/api/inference/distributed/generate", form(Form::distributed), generating);
+  router.post("/api/inference/quote", to(quote), {.max_body_bytes = kMaxBodyBytes});
   router.get("/api/inference/{request_id}", to(show_request));
   router.add("DELETE", "/api/inference/{request_id}", to(cancel_request));
 }

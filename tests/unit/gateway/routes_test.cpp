@@ -192,6 +192,14 @@ TEST_SUITE("gateway/routes") {
           "request_id_reused");
   }
 
+  TEST_CASE("a quote is what would be set aside") {
+    World world;
+    const http::ClientReply reply =
+        world.send("POST", "/api/inference/quote", R"({"prompt":"Hi","max_tokens":512})");
+    CHECK(reply.body == R"({"model_id":"org/model","max_tokens":512,"price_per_token_far":0.0001,)"
+                        R"("price_per_prompt_token_far":0,"max_cost_far":0.0512})");
+  }
+
   TEST_CASE("a request can be cancelled from elsewhere, and pays for what was delivered") {
     World world;
     world.model->endless = true;
