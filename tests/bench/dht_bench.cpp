@@ -365,9 +365,14 @@ int main(int argc, char** argv) {
   swarm.kill(0.2);
   const auto killed = Clock::now();
   std::printf("a fifth killed\n");
+  double ghosts_gone = 0;
   while (seconds_since(killed) < refresh.count() * 3) {
     swarm.run(refresh / 20);
     view = swarm.view();
+    if (view.ghosts == 0 && ghosts_gone == 0) {
+      ghosts_gone = seconds_since(killed) / refresh.count();
+      std::printf("the dead are out of the view after %.2f refresh periods\n", ghosts_gone);
+    }
     if (view.ghosts == 0 && view.missing == 0) break;
   }
   const double periods = seconds_since(killed) / refresh.count();
