@@ -22,6 +22,50 @@ json chat(const json& more = json::object()) {
   return body;
 }
 
+bool is_of_type(const std::string& type, const json& value) {
+  if (type == "string") return value.is_string();
+  if (type == "integer") return value.is_number_integer();
+  if (type == "number") return value.is_number();
+  if (type == "boolean") return value.is_boolean();
+  if (type == "array") return value.is_array();
+  if (type == "object") return value.is_object();
+  return type == "null" && value.is_null();
+}
+
+// Why `value` is not what a schema of the document says; empty when it is. A field that the schema
+// does not name is a fault as well: the document is to be whole.
+std::string fault(const json& document, const json& schema, const json& value) {
+  if (schema.contains("$ref")) {
+    const std::string pointer = schema.at("$ref").get<std::string>().substr(1);
+    return fault(document, document.at(json::json_pointer(pointer)), value);
+  }
+  if (schema.contains("const") && schema.at("const") != value) return "not " + schema.dump();
+  if (schema.contains("type")) {
+    const json types =
+        schema.at("type").is_array() ? schema.at("type") : json::array({schema.at("type")});
+    bool fits = false;
+    for (const json& type : types) fits = fits || is_of_type(type, value);
+    if (!fits) return value.dump() + " is not " + types.dump();
+  }
+  for (const json& key : schema.value("required", json::array())) {
+    if (!value.contains(key.get<std::string>())) return "lacks " + key.dump();
+  }
+  if (value.is_object() && schema.contains("properties")) {
+    for (const auto& [key, field] : value.items()) {
+      if (!schema.at("properties").contains(key)) return key + " is not described";
+      const std::string inner = fault(document, schema.at("properties").at(key), field);
+      if (!inner.empty()) return key + ": " + inner;
+    }
+  }
+  if (value.is_array() && schema.contains("items")) {
+    for (const json& item : value) {
+      const std::string inner = fault(document, schema.at("items"), item);
+      if (!inner.empty()) return inner;
+    }
+  }
+  return {};
+}
+
 // Looks every millisecond, for at most ten seconds.
 template <class Holds>
 bool soon(Holds holds) {
@@ -74,6 +118,38 @@ TEST_SUITE("gateway/routes") {
         CHECK_FALSE(operation.at("responses").empty());
       }
     }
+  }
+
+  TEST_CASE("the OpenAPI document's schemas fit the real answers") {
+    World world;
+    const json document = world.get("/openapi.json");
+    const auto check = [&](const std::string& schema, const json& value) {
+      INFO(schema, " ", value.dump());
+      CHECK(fault(document, {{"$ref", "#/components/schemas/" + schema}}, value) == "");
+    };
+    check("Health", world.get("/health"));
+    check("Ready", world.get("/ready"));
+    check("MeshStatus", world.get("/mesh/status"));
+    check("MeshLayers", world.get("/mesh/layers"));
+    check("Models", world.get("/models"));
+    check("ApiModels", world.get("/api/inference/models"));
+    check("ModelList", world.get("/v1/models"));
+    check("Model", world.get("/v1/models/short"));
+    check("OpenAIError", world.get("/v1/models/other", 404));
+    check("Error", world.get("/mesh/status?model_id=other", 404));
+    check("ChatReply", world.post("/v1/chat/completions", chat()));
+    const json prompt{{"prompt", "Hi"}, {"model", "short"}, {"stream", false}};
+    check("CompletionReply", world.post("/v1/completions", prompt));
+    check("Answer", world.post("/inference/generate", prompt));
+    check("Quote", world.post("/api/inference/quote", prompt));
+    const auto events =
+        world.events("/inference/generate", {{"prompt", "Hi"}, {"request_id", "r1"}});
+    check("TokenEvent", json::parse(events.front()));
+    check("DoneEvent", json::parse(events.back()));
+    check("RequestStatus", world.get("/api/inference/r1"));
+    const std::string admin = world.key({.admin = true});
+    check("Key", world.post("/api/keys", json::object(), 201, admin));
+    check("Nonce", world.get("/api/auth/nonce?wallet=0x52908400098527886E0F7030069857D2E4169EE7"));
   }
 
   TEST_CASE("a chat's chunks, its usage and its end") {
