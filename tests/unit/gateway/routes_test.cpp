@@ -386,7 +386,6 @@ TEST_SUITE("gateway/routes") {
     World world;
     CHECK(world.send("POST", "/v1/completions", "{").status == 400);
     CHECK(world.post("/inference/generate", {{"prompt", 1}}, 400).at("param") == "prompt");
-    CHECK(world.send("POST", "/inference/generate", std::string(5 << 20, 'a')).status == 413);
     CHECK(world
               .post("/inference/generate", {{"prompt", "'; DROP TABLE far_mesh_sessions; --"},
                                             {"request_id", "';--"},
