@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh PROGRAM FOLDER MODEL: installs the openai package into FOLDER, once for each lockfile, and
-# runs its client against PROGRAM. Exits with 77, which ctest shows as skipped, where that cannot be done.
+# runs its client against PROGRAM. Exits with 77, which ctest shows as skipped, where that cannot be
+# done.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 program=$1
