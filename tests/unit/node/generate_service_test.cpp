@@ -28,7 +28,7 @@ class Headed {
       service_ = std::make_unique<GenerateService>(
           runtime_, *worker_, test::shared_model(runtime_, *worker_), driver::PeerSetOptions{},
           std::vector<std::string>{});
-      peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *worker_, test::peer_options(),
+      peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *worker_, test::peer_options(runtime_),
                                             service_.get());
       const Result<std::string> address = peer_->listen("127.0.0.1:0");
       REQUIRE(address);

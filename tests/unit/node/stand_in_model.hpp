@@ -97,8 +97,9 @@ inline std::unique_ptr<serve::Worker> make_worker(net::Runtime& runtime) {
   return *std::move(worker);
 }
 
-inline serve::PeerOptions peer_options() {
+inline serve::PeerOptions peer_options(const net::Runtime& runtime) {
   serve::PeerOptions options;
+  options.node_id = runtime.node_id();
   options.num_layers = kLayers;
   return options;
 }
@@ -123,7 +124,7 @@ class StandInModel {
  public:
   StandInModel() : worker_(make_worker(runtime_)), shared_(shared_model(runtime_, *worker_)) {
     runtime_.run_blocking([this] {
-      local_peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *worker_, peer_options());
+      local_peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *worker_, peer_options(runtime_));
       peers_ = std::make_unique<driver::PeerSet>(runtime_.tcp(), driver::PeerSetOptions{});
       turns_ = std::make_unique<client::OpenTurns>(runtime_.clock());
       shared_.peers = peers_.get();
@@ -160,7 +161,7 @@ class StandInModel {
 
  private:
   net::Task<Result<void>> add_local() {
-    auto [driver_end, stage_end] = net::make_pipe(runtime_.clock(), "local", "driver");
+    auto [driver_end, stage_end] = net::make_pipe(runtime_.clock(), "local", "driver", {}, runtime_.node_id());
     local_peer_->attach(std::move(stage_end));
     co_return co_await peers_->add_local("local", std::move(driver_end));
   }

@@ -177,9 +177,9 @@ TEST_SUITE("serve/peer") {
     Pair pair({}, limits);
     REQUIRE(pair.driver.open(pair.address, kAllLayers));
     Driver other(pair.loop, pair.network, "driver2");
-    CHECK(other.open(pair.address, kAllLayers, 1, 7).error().code == Errc::too_many_sessions);
+    CHECK(other.open(pair.address, kAllLayers, 1, 8).error().code == Errc::too_many_sessions);
     pair.loop.pass(61s);
-    CHECK(other.open(pair.address, kAllLayers, 1, 7));
+    CHECK(other.open(pair.address, kAllLayers, 1, 8));
     pair.driver.step(pair.address, pair.driver.step_message(0), embed({1}));
     CHECK(pair.driver.next_error().message.code == Errc::session_unknown);
     CHECK(pair.node.peer->stats().sessions == 1);
