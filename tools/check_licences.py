@@ -42,10 +42,11 @@ def table_rows():
 
 
 def upstream_licence(package):
-    """Our name for the licence of `Files: *` in the package's copyright file."""
+    """Our name for the licence of all files, or of `src/*.c`, in the package's copyright file."""
     text = Path(f"/usr/share/doc/{package}/copyright").read_text(errors="replace")
     for stanza in re.split(r"\n\s*\n", text):
-        if re.search(r"^Files: \*\s*$", stanza, re.M):
+        files = re.search(r"^Files:(.*(?:\n .*)*)", stanza, re.M)
+        if files and {"*", "src/*.c"} & set(files[1].split()):
             stated = re.search(r"^License: *(.*)$", stanza, re.M)
             for pattern, ours in ACCEPTED:
                 if stated and re.match(pattern, stated[1], re.I):

@@ -48,10 +48,9 @@ TEST_SUITE("integration/generate") {
       text += generated.tokens[i].at("text").get<std::string>();
     }
     CHECK(generated.last.at("text") == text);
-    CHECK(
-        text ==
-        "Once upon a time, there was a little girl named Lily. She loved to play outside in the "
-        "park. One day, she saw a big, red ball. She wanted to play with it, but it was too hig");
+    CHECK(text ==
+          "Once upon a time, there was a little girl named Lily. She loved to play outside in the "
+          "park. One day, she saw a big, red ball. She wanted to play with it, but it was too hig");
     CHECK(generated.last.at("prompt_tokens") == 5);
     CHECK(generated.last.at("tokens") == 55);
     CHECK(generated.last.at("seed").is_number_unsigned());

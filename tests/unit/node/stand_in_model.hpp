@@ -161,7 +161,8 @@ class StandInModel {
 
  private:
   net::Task<Result<void>> add_local() {
-    auto [driver_end, stage_end] = net::make_pipe(runtime_.clock(), "local", "driver", {}, runtime_.node_id());
+    auto [driver_end, stage_end] =
+        net::make_pipe(runtime_.clock(), "local", "driver", {}, runtime_.node_id());
     local_peer_->attach(std::move(stage_end));
     co_return co_await peers_->add_local("local", std::move(driver_end));
   }
