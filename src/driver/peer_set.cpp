@@ -438,6 +438,13 @@ NodeId PeerSet::node_id(const std::string& address) const {
   return {};
 }
 
+bool PeerSet::is_connected(const std::string& address) const {
+  for (const auto& peer : impl_->peers) {
+    if (peer->address == address) return peer->connection != nullptr;
+  }
+  return false;
+}
+
 std::vector<std::string> PeerSet::heads() const {
   const TimePoint now = impl_->clock().now();
   std::vector<const Known*> offering;

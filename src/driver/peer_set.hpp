@@ -73,6 +73,7 @@ class PeerSet {
   std::vector<route::LinkView> links(bool any_class = false) const;
   /// Who answered at this address; all zero: nobody yet, or no such peer.
   NodeId node_id(const std::string& address) const;
+  bool is_connected(const std::string& address) const;
   /// Peers connected now that offer a head, best first.
   std::vector<std::string> heads() const;
   /// The service of any connected peer: layer count, hidden size, vocabulary.

@@ -18,6 +18,7 @@ namespace {
 constexpr const char* kLocalName = "local";  // stands for an address in routes and reports
 
 constexpr std::chrono::seconds kDiscoveryTime{20};  // to find peers for every layer
+constexpr std::chrono::seconds kRedialEvery{5};     // peers that went away and may be back
 constexpr std::size_t kMaxFoundPeers = wire::kMaxPeers;
 
 using Failures = std::vector<std::pair<std::string, Error>>;
@@ -45,6 +46,17 @@ net::Task<void> dial_found(std::weak_ptr<net::Event> alive, driver::PeerSet& pee
   co_await std::move(dialling);
 }
 
+/// A peer that came back is known before a session needs it.
+net::Task<void> keep_dialling(std::shared_ptr<net::Event> closing, driver::PeerSet& peers,
+                              net::Clock& clock, Duration timeout) {
+  for (;;) {
+    const bool ended = co_await closing->wait(clock.now() + kRedialEvery);
+    if (ended) co_return;
+    auto dialling = peers.connect_all(clock.now() + timeout);
+    co_await std::move(dialling);
+  }
+}
+
 }  // namespace
 
 OpenModel::OpenModel(ModelOptions options, OwnIdentity self)
@@ -56,6 +68,7 @@ OpenModel::~OpenModel() {
     runtime_.await_blocking<void>(std::move(close));
   }
   runtime_.run_blocking([this] {
+    if (closing_) closing_->set();
     mesh_.reset();
     found_.reset();
     turns_.reset();
@@ -126,6 +139,10 @@ void OpenModel::make_peer_set() {
   peers_ = std::make_unique<driver::PeerSet>(runtime_.tcp(), std::move(set));
   for (const std::string& address : options_.peers) peers_->add(address);
   turns_ = std::make_unique<client::OpenTurns>(runtime_.clock());
+
+  closing_ = std::make_shared<net::Event>(runtime_.clock());
+  net::spawn(runtime_.executor(), "redial",
+             keep_dialling(closing_, *peers_, runtime_.clock(), options_.connect_timeout));
 
   shared_.runtime = &runtime_;
   shared_.peers = peers_.get();
@@ -264,7 +281,7 @@ std::vector<PeerStatus> OpenModel::peer_status() const {
     if (known == all.end()) continue;  // the local stage
     const NodeId id = peers_->node_id(peer.address);
     if (!is_unknown(id)) known->node_id = to_string(id);
-    known->connected = !peer.banned;
+    known->connected = peers_->is_connected(peer.address);
     known->layers = peer.span;
     known->head = std::find(heads.begin(), heads.end(), peer.address) != heads.end();
     known->round_trip_ms = std::chrono::duration<double, std::milli>(peer.round_trip).count();

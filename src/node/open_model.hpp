@@ -67,6 +67,7 @@ class OpenModel {
   std::unique_ptr<Mesh> mesh_;          // where discovery is enabled
   std::vector<std::string> addresses_;  // of peers, as given and as found
   std::shared_ptr<net::Event> found_;   // set when there are more of them
+  std::shared_ptr<net::Event> closing_;
   client::SharedModel shared_;
 };
 
