@@ -166,11 +166,11 @@ struct Server::Impl {
   }
 
   ServerState state;
-  std::vector<std::unique_ptr<LoopRoom>> rooms;
   std::shared_ptr<Listener> listener;  // the first loop's thread only, once started
   std::size_t next_room = 0;
   bool starved = false;  // the next tick accepts again
   std::uint16_t port = 0;
+  std::vector<std::unique_ptr<LoopRoom>> rooms;  // last: their threads end before what they use
 };
 
 Server::Server(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
