@@ -33,8 +33,7 @@ DhtEngineOptions engine_options(const DhtOptions& options) {
     engine.bootstrap.push_back(address.dht);
   }
   if (options.public_dht) {
-    engine.bootstrap.insert(engine.bootstrap.end(), kPublicEntrances.begin(),
-                            kPublicEntrances.end());
+    engine.routers = kPublicEntrances;
   } else {
     const bool listens_locally = !options.host.empty() && is_local_address(options.host + port);
     engine.local =
@@ -111,6 +110,7 @@ std::uint16_t Dht::port() const noexcept { return impl_->engine->port(); }
 DhtTraffic Dht::traffic() { return impl_->engine->traffic(); }
 
 void Dht::listen(Listener listener) { impl_->listener = std::move(listener); }
+void Dht::rejoin() { impl_->engine->rejoin(); }
 void Dht::announce(const RendezvousKey& key, std::uint16_t port) {
   impl_->engine->announce(key, port);
 }

@@ -39,6 +39,7 @@ class Dht final : public Rendezvous {
   DhtTraffic traffic();
 
   void listen(Listener listener) override;
+  void rejoin() override;
   void announce(const RendezvousKey& key, std::uint16_t port) override;
   void find(const RendezvousKey& key) override;
   void put(const DhtItem& item) override;

@@ -22,6 +22,9 @@ namespace {
 
 constexpr int kListenAttempts = 200;  // of 10 ms
 constexpr int kItemLifetimeSeconds = 2 * 3600;
+// A put first looks for the nodes closest to its key and waits 15 s for each that is dead; the
+// usual 20 failures would keep the dead among them for minutes where nobody replaces them.
+constexpr int kMaxFailures = 1;
 
 std::string joined(const std::vector<std::string>& parts) {
   std::string all;
@@ -33,7 +36,10 @@ lt::settings_pack settings_of(const DhtEngineOptions& options) {
   using pack = lt::settings_pack;
   pack settings;
   settings.set_str(pack::listen_interfaces, joined(options.listen));
-  settings.set_str(pack::dht_bootstrap_nodes, joined(options.bootstrap));
+  // What libtorrent calls a bootstrap node is a router: asked when nobody else is known, never part
+  // of the routing table, so that nobody stores anything there. Our entrances are ordinary nodes,
+  // and in a small mesh the only ones that outlive the rest.
+  settings.set_str(pack::dht_bootstrap_nodes, joined(options.routers));
   settings.set_str(pack::user_agent, "");
   settings.set_int(pack::alert_mask, lt::alert_category::dht | lt::alert_category::dht_operation |
                                          lt::alert_category::status | lt::alert_category::error |
@@ -53,6 +59,7 @@ lt::settings_pack settings_of(const DhtEngineOptions& options) {
   settings.set_int(pack::dht_upload_rate_limit, options.local ? 10'000'000 : 200'000);
   settings.set_int(pack::dht_item_lifetime, kItemLifetimeSeconds);
   settings.set_int(pack::dht_max_dht_items, 20'000);
+  settings.set_int(pack::dht_max_fail_count, kMaxFailures);
   settings.set_int(pack::dht_max_torrents, 20'000);
   if (options.local) {  // rules that keep one address from being many nodes
     settings.set_bool(pack::dht_restrict_routing_ips, false);
@@ -63,6 +70,35 @@ lt::settings_pack settings_of(const DhtEngineOptions& options) {
     settings.set_int(pack::dht_block_ratelimit, 100'000);
   }
   return settings;
+}
+
+/// Each "HOST:PORT" as libtorrent takes names.
+std::vector<std::pair<std::string, int>> hosts_of(const std::vector<std::string>& addresses) {
+  std::vector<std::pair<std::string, int>> hosts;
+  for (const std::string& address : addresses) {
+    const std::size_t colon = address.rfind(':');
+    std::uint16_t port = 0;
+    const char* const end = address.data() + address.size();
+    if (colon == std::string::npos ||
+        std::from_chars(address.data() + colon + 1, end, port).ptr != end) {
+      continue;
+    }
+    std::string host = address.substr(0, colon);
+    if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+    hosts.emplace_back(std::move(host), port);
+  }
+  return hosts;
+}
+
+/// Of those whose host is numeric: the DHT looks for its own place beginning at them.
+std::vector<lt::udp::endpoint> endpoints_of(const std::vector<std::string>& addresses) {
+  std::vector<lt::udp::endpoint> endpoints;
+  for (const auto& [host, port] : hosts_of(addresses)) {
+    lt::error_code error;
+    const lt::address numeric = lt::make_address(host, error);
+    if (!error) endpoints.emplace_back(numeric, static_cast<std::uint16_t>(port));
+  }
+  return endpoints;
 }
 
 std::string address_of(const lt::tcp::endpoint& endpoint) {
@@ -130,6 +166,7 @@ struct DhtEngine::Impl {
   explicit Impl(lt::session_params params) : session(std::move(params)) {}
 
   lt::session session;
+  std::vector<std::pair<std::string, int>> bootstrap;
   std::uint16_t port = 0;
   std::mutex mutex;  // of what follows: take() and traffic() may be called from several threads
   DhtTraffic traffic;
@@ -142,8 +179,12 @@ DhtEngine::~DhtEngine() {
 
 Result<std::unique_ptr<DhtEngine>> DhtEngine::start(const DhtEngineOptions& options) {
   lt::session_params params(settings_of(options), {});
+  for (const lt::udp::endpoint& node : endpoints_of(options.bootstrap)) {
+    (node.address().is_v6() ? params.dht_state.nodes6 : params.dht_state.nodes).push_back(node);
+  }
   params.disk_io_constructor = lt::disabled_disk_io_constructor;
   auto impl = std::make_unique<Impl>(std::move(params));
+  impl->bootstrap = hosts_of(options.bootstrap);
   std::string failure = "nothing was listened on in time";
   for (int attempt = 0; attempt < kListenAttempts && impl->port == 0; ++attempt) {
     impl->session.wait_for_alert(std::chrono::milliseconds(10));
@@ -160,13 +201,15 @@ Result<std::unique_ptr<DhtEngine>> DhtEngine::start(const DhtEngineOptions& opti
     }
   }
   if (impl->port == 0) return {Errc::io_error, "the DHT cannot listen: " + failure};
-  return std::unique_ptr<DhtEngine>(new DhtEngine(std::move(impl)));
+  auto engine = std::unique_ptr<DhtEngine>(new DhtEngine(std::move(impl)));
+  engine->rejoin();
+  return engine;
 }
 
 std::uint16_t DhtEngine::port() const noexcept { return impl_->port; }
 
-void DhtEngine::add_node(const std::string& host, std::uint16_t port) {
-  impl_->session.add_dht_node({host, port});
+void DhtEngine::rejoin() {
+  for (const auto& node : impl_->bootstrap) impl_->session.add_dht_node(node);
 }
 
 void DhtEngine::announce(const RendezvousKey& key, std::uint16_t port) {

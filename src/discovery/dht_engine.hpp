@@ -22,6 +22,7 @@ namespace farmesh::discovery {
 struct DhtEngineOptions {
   std::vector<std::string> listen;     // "HOST:PORT" with a numeric host; port 0: a free one
   std::vector<std::string> bootstrap;  // "HOST:PORT" of nodes to begin with; names are resolved
+  std::vector<std::string> routers;    // of hosts that only tell of nodes, and hold nothing
   bool local = false;                  // nodes of one machine or network, which share addresses
 };
 
@@ -60,7 +61,7 @@ class DhtEngine {
 
   std::uint16_t port() const noexcept;  // the first that is listened on
 
-  void add_node(const std::string& host, std::uint16_t port);
+  void rejoin();  // greets the bootstrap nodes; they answer into the routing table
   void announce(const RendezvousKey& key, std::uint16_t port);
   void find(const RendezvousKey& key);
   void put(const DhtItem& item);

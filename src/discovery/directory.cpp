@@ -13,9 +13,9 @@ namespace {
 using wire::Frame;
 using wire::Verb;
 
-constexpr std::chrono::milliseconds kFirstPause{250};  // between the first rounds; doubles
-constexpr std::chrono::minutes kAnnounceEvery{5};      // the DHT keeps an announcement for thirty
-constexpr int kEagerRounds = 6;                        // that announce: the DHT is still young
+constexpr std::chrono::milliseconds kFirstPause{50};  // before the second round; doubles
+constexpr std::chrono::seconds kUnhurried{1};         // of such a pause on, a loss starts anew
+constexpr int kEagerRounds = 8;                       // that announce: the DHT is young, or changed
 // Many lookups at once would overflow the socket's buffer with their answers.
 constexpr std::size_t kLookupsAtOnce = 5;
 constexpr std::chrono::milliseconds kLookupPause{20};
@@ -44,7 +44,8 @@ Directory::Impl::Impl(net::Transport& t, Rendezvous* r, DirectoryOptions o)
       options(std::move(o)),
       table({options.mesh, options.model_hash, options.num_layers, options.max_records}),
       next_round(clock),
-      stored(clock) {
+      stored(clock),
+      pause(kFirstPause) {
   if (!options.unix_ms) options.unix_ms = system_unix_ms;
   std::array<std::uint8_t, 4> seed;
   random_bytes(seed);
@@ -74,13 +75,23 @@ void Directory::Impl::begin() {
 }
 
 net::Task<void> Directory::Impl::run(std::shared_ptr<Impl> self) {
-  Duration pause = kFirstPause;
   while (!self->closed) {
     self->next_round.reset();
     self->round();
-    pause = std::min<Duration>(pause * 2, self->half_period());
-    co_await self->next_round.wait(self->clock.now() + pause);
+    co_await self->next_round.wait(self->clock.now() + self->pause);
+    self->pause = std::min<Duration>(self->pause * 2, self->half_period());
   }
+}
+
+void Directory::Impl::hurry() {
+  pause = kFirstPause / 2;
+  rounds = 0;
+  next_round.set();
+}
+
+/// A neighbour has died, and with it a place that had our announcement: it may have been the last.
+void Directory::Impl::lost_neighbour() {
+  if (pause >= kUnhurried) hurry();
 }
 
 void Directory::Impl::round() {
@@ -92,6 +103,7 @@ void Directory::Impl::round() {
     renew_own(false);
     announce_own();
   }
+  if (rendezvous != nullptr) rendezvous->rejoin();
   look_for_nodes();
   look_up_items();
   for (const std::string& contact : contacts) want(contact);
@@ -133,7 +145,7 @@ void Directory::Impl::renew_own(bool leaving) {
 void Directory::Impl::announce_own() {
   if (rendezvous == nullptr) return;
   const bool due = own->announced == TimePoint{} ||
-                   own->announced + kAnnounceEvery <= clock.now() || rounds < kEagerRounds;
+                   own->announced + options.refresh <= clock.now() || rounds < kEagerRounds;
   const NodeRecord& record = own->last.record;
   if (!due || record.model_hash == ModelHash{}) return;
   own->announced = clock.now();
@@ -235,10 +247,7 @@ void Directory::publish(identity::NodeKey key, std::uint16_t port,
 
 void Directory::start() { impl_->begin(); }
 
-void Directory::renew() {
-  impl_->rounds = 0;
-  impl_->next_round.set();
-}
+void Directory::renew() { impl_->hurry(); }
 
 net::Task<void> Directory::leave(TimePoint deadline) {
   const std::shared_ptr<Impl> impl = impl_;

@@ -90,10 +90,12 @@ net::Task<void> Directory::Impl::ask(std::shared_ptr<Impl> self, std::string add
   const bool serves_none = !told && told.error().code == Errc::unsupported;
   if (!told && !serves_none) {
     if (connection) (*connection)->close();
-    self->neighbours.erase(address);
+    const bool neighbour = self->neighbours.erase(address) + self->ended.erase(address) > 0;
     self->contact_failed(address, told.error());
+    if (neighbour) self->lost_neighbour();
   } else {
     self->failures.erase(address);
+    self->ended.erase(address);
     if (!serves_none && self->wants_to_keep(address, **connection)) {
       self->neighbours[address] = *connection;
     } else {
@@ -167,6 +169,7 @@ void Directory::Impl::connection_ended(const std::string& address,
   const auto held = neighbours.find(address);
   if (closed || held == neighbours.end() || held->second != connection) return;
   neighbours.erase(held);
+  if (ended.size() < kMaxRemembered) ended.insert(address);
   want(address);
 }
 

@@ -44,6 +44,8 @@ struct Directory::Impl : std::enable_shared_from_this<Impl> {
   void begin();
   static net::Task<void> run(std::shared_ptr<Impl> self);
   void round();
+  void hurry();
+  void lost_neighbour();
   Duration half_period() const { return Duration(options.refresh) / 2; }
 
   void renew_own(bool leaving);
@@ -83,6 +85,7 @@ struct Directory::Impl : std::enable_shared_from_this<Impl> {
   std::deque<std::string> waiting;                  // to be asked
   std::deque<identity::PublicKey> late;             // whose items are to be looked up
   std::set<std::string> asking;
+  std::set<std::string> ended;  // neighbours that are dialled again
   std::map<std::string, Failure> failures;
   net::Event next_round;
   net::Event stored;
@@ -90,7 +93,8 @@ struct Directory::Impl : std::enable_shared_from_this<Impl> {
   bool change_posted = false;
   bool running = false;
   bool closed = false;
-  int rounds = 0;
+  int rounds = 0;  // since the first, or since there was reason to hurry
+  Duration pause{};
   double allowance = 0;
   TimePoint allowed_at{};
   std::mt19937 random;

@@ -55,6 +55,8 @@ class Rendezvous {
 
   virtual ~Rendezvous() = default;
   virtual void listen(Listener listener) = 0;  // one at a time; an empty one listens no more
+  /// Greets the nodes that it began with again: they may have been away when it did.
+  virtual void rejoin() = 0;
   virtual void announce(const RendezvousKey& key, std::uint16_t port) = 0;  // TCP, of this host
   virtual void find(const RendezvousKey& key) = 0;
   virtual void put(const DhtItem& item) = 0;

@@ -80,6 +80,43 @@ TEST_SUITE("discovery/dht") {
     CHECK(verify_item(*got));
   }
 
+  TEST_CASE("the node that others began with keeps what they store, also when they are gone") {
+    Nodes nodes;
+    const Dht& first = nodes.add();
+    const auto key = discovery::rendezvous_key("far-mesh", test::some_model(), 0);
+    const identity::NodeKey node = test::key_of(3);
+    for (int i = 0; i < 4; ++i) nodes.add();
+    for (int i = 0; i < 5; ++i) {
+      for (std::size_t at = 1; at < nodes.all.size(); ++at) nodes.all[at]->rejoin();
+      nodes.context.run_for(50ms);
+    }
+    int copies = 0;
+    discovery::Rendezvous::Listener listener;
+    listener.on_stored = [&](const DhtItem&, int count) { copies = count; };
+    nodes.all[1]->listen(listener);
+    // On all, the first too. libtorrent finds the storing node itself among the others' answers.
+    CHECK(nodes.until([&] { return copies == 5; },
+                      [&] {
+                        nodes.all[1]->announce(key, 4321);
+                        nodes.all[1]->put(discovery::make_item(node, 7, "kept"));
+                      }));
+    nodes.all.erase(nodes.all.begin() + 1, nodes.all.end());
+
+    Dht& looking = nodes.add();
+    REQUIRE(first.port() == nodes.all.front()->port());
+    bool found = false;
+    bool got = false;
+    listener = {};
+    listener.on_peers = [&](const RendezvousKey&, const auto& peers) { found = !peers.empty(); };
+    listener.on_item = [&](const DhtItem& item) { got = item.value == "kept"; };
+    looking.listen(listener);
+    CHECK(nodes.until([&] { return found && got; },
+                      [&] {
+                        looking.find(key);
+                        looking.get(node.public_key());
+                      }));
+  }
+
   TEST_CASE("a newer sequence replaces an item, an older one does not") {
     Nodes nodes;
     nodes.add();
