@@ -59,9 +59,13 @@ void pack_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int6
 struct TilePlace {
   std::int64_t row, panel;  // first row and panel
   std::int64_t begin, end;  // inner dimension; begin is a multiple of kSteps
+  std::int64_t ahead;       // words of each panel: how far off those are that it fetches
+  // The same block of weights serves `passes` groups of rows, this being number `pass`. Each
+  // fetches its share of what comes next, so that memory works while all of them compute.
+  std::int64_t pass = 0, passes = 1;
 };
 
-inline constexpr std::int64_t kAhead = 32;  // words of a panel fetched ahead: cache lines
+inline constexpr std::int64_t kAhead = 32;  // words, which are cache lines, for a lone pass
 
 /// Outputs that exist in panel `p` of a tile.
 FARMESH_SIMD std::int64_t lanes_of(const ProductArgs& a, const TilePlace& at, int p) {
@@ -69,17 +73,13 @@ FARMESH_SIMD std::int64_t lanes_of(const ProductArgs& a, const TilePlace& at, in
   return left < kLanes ? left : kLanes;
 }
 
-/// One word of each panel: kCount of its steps, for all rows. x: [kCount][MR]. `ahead` is how far
-/// off the words are that will be needed soon.
+/// One word of each panel: kCount of its steps, for all rows. x: [kCount][MR].
 template <class Panel, int MR, int NP, int kCount>
 FARMESH_SIMD void product_step(const typename Panel::Word* word, std::int64_t panel_words,
-                               std::int64_t ahead, const float* x, F16 (&acc)[MR][NP]) {
+                               const float* x, F16 (&acc)[MR][NP]) {
   F16 weights[NP][Panel::kSteps];
 #pragma GCC unroll 16
-  for (int p = 0; p < NP; ++p) {
-    Panel::unpack(word + p * panel_words, weights[p]);
-    if constexpr (MR <= kTileRows / 2) prefetch(word + p * panel_words + ahead);
-  }
+  for (int p = 0; p < NP; ++p) Panel::unpack(word + p * panel_words, weights[p]);
 #pragma GCC unroll 16
   for (int s = 0; s < kCount; ++s) {
 #pragma GCC unroll 16
@@ -112,20 +112,21 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
   }
 
   const std::int64_t words = (at.end - at.begin) / kSteps;
-  const std::int64_t ahead = kAhead * kLanes;
   // What follows the end of these panels is the start of the next ones, behind all NP of them.
-  const std::int64_t next = at.end == a.cols ? (NP - 1) * panel_words : 0;
-  std::int64_t i = 0;
-  for (; i < words - kAhead; ++i) {
-    product_step<Panel, MR, NP, kSteps>(w + i * kLanes, panel_words, ahead, x + i * kSteps * MR,
-                                        acc);
-  }
-  for (; i < words; ++i) {
-    product_step<Panel, MR, NP, kSteps>(w + i * kLanes, panel_words, ahead + next,
-                                        x + i * kSteps * MR, acc);
+  const std::int64_t left = panel_words / kLanes - at.begin / kSteps - at.ahead;
+  std::int64_t wait = at.pass;
+  for (std::int64_t i = 0; i < words; ++i) {
+    const Word* word = w + i * kLanes;
+    if (wait-- == 0) {
+      const Word* soon = word + at.ahead * kLanes + (i < left ? 0 : (NP - 1) * panel_words);
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; ++p) prefetch(soon + p * panel_words);
+      wait = at.passes - 1;
+    }
+    product_step<Panel, MR, NP, kSteps>(word, panel_words, x + i * kSteps * MR, acc);
   }
   if ((at.end - at.begin) % kSteps != 0) {  // an odd inner dimension: the last word's first half
-    product_step<Panel, MR, NP, 1>(w + i * kLanes, panel_words, next, x + i * kSteps * MR, acc);
+    product_step<Panel, MR, NP, 1>(w + words * kLanes, panel_words, x + words * kSteps * MR, acc);
   }
 
   const bool biased = at.end == a.cols && a.bias != nullptr;
@@ -177,10 +178,11 @@ void product(const ProductArgs& a, std::int64_t begin, std::int64_t end) {
   std::int64_t panel = begin;
   if (a.rows == 1) {
     for (; panel + kRowPanels <= end; panel += kRowPanels) {
-      product_tile<Panel, 1, kRowPanels>(a, {0, panel, 0, a.cols});
+      product_tile<Panel, 1, kRowPanels>(a, {0, panel, 0, a.cols, kAhead});
     }
   }
   const std::int64_t block = groups.count > 1 ? kInnerBlock : a.cols;
+  const std::int64_t ahead = groups.count > 1 ? kInnerBlock / Panel::kSteps : kAhead;
   for (std::int64_t first = 0; first < groups.count; first += kGroupBlock) {
     const std::int64_t last =
         first + kGroupBlock < groups.count ? first + kGroupBlock : groups.count;
@@ -189,8 +191,9 @@ void product(const ProductArgs& a, std::int64_t begin, std::int64_t end) {
       for (std::int64_t p = panel; p < end; p += kTilePanels) {
         const std::int64_t panels = p + kTilePanels <= end ? kTilePanels : 1;
         for (std::int64_t group = first; group < last; ++group) {
-          tile_row_group<Panel>(a, {groups.begin(group), p, inner, inner_end}, groups.size(group),
-                                panels);
+          tile_row_group<Panel>(
+              a, {groups.begin(group), p, inner, inner_end, ahead, group - first, last - first},
+              groups.size(group), panels);
         }
       }
     }
