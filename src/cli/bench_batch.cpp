@@ -14,14 +14,13 @@ namespace farmesh::cli {
 namespace {
 
 constexpr std::uint32_t kSessions = 16;
-constexpr std::uint32_t kPrompt = 16;
-constexpr std::uint32_t kTokens = 64;
+constexpr std::uint32_t kTokens = 32;
 constexpr double kFloor = 4;
 
-// One turn: a short prompt, then kTokens of output.
+// One turn: a prompt of kTokens, as many tokens of output.
 Result<void> run_turn(const DistributedModel& model, std::uint32_t number) {
   SessionOptions session_options;
-  session_options.context_tokens = kPrompt + 2 * kTokens;
+  session_options.context_tokens = 3 * kTokens;
   Result<Session> session = model.open_session(session_options);
   if (!session) return session.error();
   GenerateOptions options;
@@ -29,7 +28,7 @@ Result<void> run_turn(const DistributedModel& model, std::uint32_t number) {
   options.sampling.temperature = 0;
   options.ignore_eos = true;
   std::vector<TokenId> prompt;
-  for (std::uint32_t i = 0; i < kPrompt; ++i) prompt.push_back(number * kPrompt + i);
+  for (std::uint32_t i = 0; i < kTokens; ++i) prompt.push_back(number * kTokens + i);
   TokenStream stream = session->generate_ids(std::move(prompt), options);
   for (const Token& token : stream) (void)token;
   if (const std::optional<Error> error = stream.error()) return *error;

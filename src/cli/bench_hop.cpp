@@ -24,9 +24,9 @@ Result<Rows> bench_hop(const BenchOptions&) {
   BenchRow bare_tls = row("bare TLS", us.bare_tls.p50_us, tcp, us.bare.p50_us);
   BenchRow framed = row("framed, over TLS", us.framed.p50_us, tls, us.bare_tls.p50_us);
   BenchRow hop = row("through an empty peer", us.hop.p50_us, tls, us.bare_tls.p50_us);
-  hop.bound = "ratio at most 3, under 100 µs";
-  hop.held = hop.ratio() <= 3 && hop.value < 100;
   BenchRow hop_tcp = row("through an empty peer", us.hop.p50_us, tcp, us.bare.p50_us);
+  hop_tcp.bound = "ratio at most 3, under 100 µs";
+  hop_tcp.held = hop_tcp.ratio() <= 3 && hop_tcp.value < 100;
   return Rows{std::move(bare_tls), std::move(framed), std::move(hop), std::move(hop_tcp)};
 }
 

@@ -26,6 +26,13 @@ DhtEngineOptions engine_options(const DhtOptions& options) {
   const std::string port = ":" + std::to_string(options.port);
   if (options.host.empty()) {
     engine.listen = {"0.0.0.0" + port, "[::]" + port};
+    // "Every address" leaves the machine's own out, which a bootstrap address may be.
+    const auto on_loopback = [](const BootstrapAddress& one) {
+      return one.dht.starts_with("127.");
+    };
+    if (std::any_of(options.bootstrap.begin(), options.bootstrap.end(), on_loopback)) {
+      engine.listen.push_back("127.0.0.1" + port);
+    }
   } else {
     engine.listen = {options.host + port};
   }
@@ -37,8 +44,8 @@ DhtEngineOptions engine_options(const DhtOptions& options) {
   } else {
     const bool listens_locally = !options.host.empty() && is_local_address(options.host + port);
     engine.local =
-        std::all_of(engine.bootstrap.begin(), engine.bootstrap.end(), is_local_address) &&
-        (!engine.bootstrap.empty() || listens_locally);
+        std::any_of(engine.bootstrap.begin(), engine.bootstrap.end(), is_local_address) ||
+        (engine.bootstrap.empty() && listens_locally);
   }
   return engine;
 }

@@ -63,7 +63,7 @@ TEST_SUITE("integration/discovery") {
 
     for (const std::string& address :
          {mesh.bootstrap, "/ip4/127.0.0.1/tcp/" + std::to_string(mesh.port),
-          "127.0.0.1:9," + mesh.bootstrap}) {
+          "192.0.2.1:9," + mesh.bootstrap}) {
       CAPTURE(address);
       const auto found =
           generate(flags_of(model) + std::vector<std::string>{"--bootstrap", address});

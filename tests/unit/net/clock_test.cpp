@@ -128,6 +128,7 @@ TEST_SUITE("net/clock") {
     again();
     asio::post(world.context, [&] { other = true; });
     world.until([&] { return other; });
+    CHECK(other);
   }
 }
 
