@@ -165,6 +165,7 @@ int coordinate(CoordinatorFlags flags) {
     log(LogLevel::warning, "gateway",
         "plain HTTP on " + flags.host + ": prompts and keys travel unencrypted");
   }
+  stop.ready();
   fmt::print("listening on {}://{}:{} with {} model{}, default {}\n",
              flags.cert.empty() ? "http" : "https", flags.host, (*server)->port(),
              host.models().size(), host.models().size() == 1 ? "" : "s", host.find("")->options.id);

@@ -89,6 +89,7 @@ int serve(const NodeFlags& flags) {
     peer = Peer::start(*options);
   }
   if (!peer) return report(peer.error());
+  stop.ready();
   print_listening(*peer, *options);
 
   stop.wait();

@@ -11,15 +11,19 @@ StopRequest::StopRequest() : signals_([this](int) { on_signal(); }) {}
 void StopRequest::on_signal() {
   {
     const std::lock_guard lock(mutex_);
-    if (asked_ || !waiting_) std::_Exit(kInterrupted);
+    if (asked_ || !ready_) std::_Exit(kInterrupted);
     asked_ = true;
   }
   changed_.notify_all();
 }
 
+void StopRequest::ready() {
+  const std::lock_guard lock(mutex_);
+  ready_ = true;
+}
+
 void StopRequest::wait() {
   std::unique_lock lock(mutex_);
-  waiting_ = true;
   changed_.wait(lock, [this] { return asked_; });
 }
 

@@ -8,11 +8,13 @@
 
 namespace farmesh::cli {
 
-/// Make one before any thread. The first SIGINT or SIGTERM ends wait(); the second, and one that
-/// comes before wait() was called, ends the process at once with status 130.
+/// Make one before any thread. A SIGINT or SIGTERM that comes before ready() ends the process at
+/// once with status 130; the first one after it ends wait(), the second the process.
 class StopRequest {
  public:
   StopRequest();
+  /// Call it before the world is told that this process serves: who reads that may ask at once.
+  void ready();
   void wait();
 
  private:
@@ -20,7 +22,7 @@ class StopRequest {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool waiting_ = false;
+  bool ready_ = false;
   bool asked_ = false;
   Signals signals_;  // last: its thread uses the above
 };
