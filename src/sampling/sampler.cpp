@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "sampling/fixed_exp.hpp"
+#include "sampling/wide_loops.hpp"
 
 namespace farmesh::sampling {
 namespace {
@@ -78,30 +78,10 @@ std::vector<float> adjusted(std::span<const float> logits, std::span<const Token
 
 /// The smallest id among the greatest finite scores; `scores.size()` when none is finite.
 std::size_t argmax(std::span<const float> scores) noexcept {
-  std::size_t best = scores.size();
-  float greatest = -std::numeric_limits<float>::infinity();
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (scores[i] > greatest && std::isfinite(scores[i])) {
-      greatest = scores[i];
-      best = i;
-    }
-  }
-  return best;
-}
-
-/// Calls fn(index, exp((scores[index] - greatest) / temperature)) in order; the value is 0 for a
-/// score that is not finite. In blocks: the exponentials of one are a loop without branches.
-template <class Fn>
-void for_each_weight(std::span<const float> scores, double greatest, double temperature, Fn fn) {
-  constexpr std::size_t kBlock = 256;
-  double weights[kBlock];
-  for (std::size_t begin = 0; begin < scores.size(); begin += kBlock) {
-    const std::size_t count = std::min(kBlock, scores.size() - begin);
-    for (std::size_t i = 0; i < count; ++i) {
-      weights[i] = fixed_exp((double{scores[begin + i]} - greatest) / temperature);
-    }
-    for (std::size_t i = 0; i < count; ++i) fn(begin + i, weights[i]);
-  }
+  const auto first = std::find(scores.begin(), scores.end(), greatest_finite(scores));
+  return first != scores.end() && std::isfinite(*first)
+             ? static_cast<std::size_t>(first - scores.begin())
+             : scores.size();
 }
 
 double sum_of_weights(std::span<const Candidate> candidates) noexcept {
@@ -112,11 +92,20 @@ double sum_of_weights(std::span<const Candidate> candidates) noexcept {
 
 /// All tokens of positive probability at `temperature`, in order of id.
 std::vector<Candidate> weighted(std::span<const float> scores, float greatest, float temperature) {
+  constexpr std::size_t kBlock = 256;
+  double weights[kBlock];
   std::vector<Candidate> candidates;
   candidates.reserve(scores.size());
-  for_each_weight(scores, greatest, temperature, [&](std::size_t i, double weight) {
-    if (weight > 0) candidates.push_back({weight, scores[i], static_cast<TokenId>(i)});
-  });
+  for (std::size_t begin = 0; begin < scores.size(); begin += kBlock) {
+    const std::span<const float> block =
+        scores.subspan(begin, std::min(kBlock, scores.size() - begin));
+    exp_weights(block, greatest, temperature, weights);
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      if (weights[i] > 0) {
+        candidates.push_back({weights[i], block[i], static_cast<TokenId>(begin + i)});
+      }
+    }
+  }
   return candidates;
 }
 
@@ -175,10 +164,8 @@ TokenId draw(std::span<const float> scores, std::size_t best, std::uint64_t posi
 
 /// log of the sum of exp(logit) over the finite logits.
 double log_sum_exp(std::span<const float> logits) {
-  const double greatest = logits[argmax(logits)];
-  double sum = 0;
-  for_each_weight(logits, greatest, 1, [&sum](std::size_t, double weight) { sum += weight; });
-  return greatest + std::log(sum);
+  const double greatest = greatest_finite(logits);
+  return greatest + std::log(exp_sum(logits, greatest));
 }
 
 std::vector<Alternative> likeliest(std::span<const float> logits, std::size_t count,

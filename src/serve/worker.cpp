@@ -169,9 +169,11 @@ bool Worker::Impl::begin(Kind kind) {
 bool Worker::Impl::begin_head(HeadQueue::Pass pass) {
   computing = true;
   compute->run(pass.rows, std::move(pass.work),
-               [weak = weak_from_this(), done = std::move(pass.done)] {
+               [weak = weak_from_this(), began = clock.now(), done = std::move(pass.done)] {
                  const auto self = weak.lock();
                  if (!self) return;
+                 const TimePoint now = self->clock.now();
+                 self->pacing.head_ended(now, now - began);
                  done();
                  self->end_pass();
                });

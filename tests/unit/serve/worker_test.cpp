@@ -310,10 +310,10 @@ TEST_SUITE("serve/worker") {
     CHECK(rig.clock.now() - begin < alone + 10ms);
   }
 
-  TEST_CASE("a session that ends is waited for once at most") {
+  TEST_CASE("a session that ends is waited for once at most, half of a short batch") {
     Pacing pacing;
-    const TimePoint now{};
-    pacing.batch_ended(now, 80ms);
+    TimePoint now{};
+    pacing.batch_ended(now, 20ms);
     CHECK(pacing.begin_at() <= now);
     pacing.sent_off(session_id(1), now);
     pacing.sent_off(session_id(2), now);
@@ -324,12 +324,26 @@ TEST_SUITE("serve/worker") {
     CHECK(pacing.begin_at() <= now);
 
     for (int i = 0; i < 20; ++i) {
-      pacing.batch_ended(now, 80ms);
+      pacing.batch_ended(now, 20ms);
       pacing.sent_off(session_id(1), now);
-      pacing.came_back(session_id(1), now + 60ms);
+      pacing.came_back(session_id(1), now + 15ms);
     }
     pacing.sent_off(session_id(1), now);
     CHECK(pacing.begin_at() <= now);
+  }
+
+  TEST_CASE("the time of the head's own passes is neither time away nor waiting") {
+    Pacing pacing;
+    TimePoint now{};
+    for (int i = 0; i < 20; ++i) {
+      now += 40ms;
+      pacing.batch_ended(now, 20ms);
+      pacing.sent_off(session_id(1), now);
+      now += 15ms;
+      pacing.head_ended(now, 14ms);
+      CHECK(pacing.begin_at() == now + 10ms);
+      pacing.came_back(session_id(1), now + 1ms);
+    }
   }
 
   TEST_CASE("memory decides the pages, and too little of it is said at once") {
