@@ -4,28 +4,22 @@
 #include <string>
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
-#include "base/assert.hpp"
 #include "base/mapped_file.hpp"
 #include "evm/signature.hpp"
+#include "support/temp_dir.hpp"
 
 namespace farmesh::cli {
 namespace {
 
 /// A node's folder, and a wallet that is elsewhere.
 struct Folder {
-  std::filesystem::path path;
+  farmesh::test::TempDir dir;
+  std::filesystem::path path = dir.path();
   NodeId node{};
   evm::PrivateKey wallet = evm::PrivateKey::generate();
 
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "farmesh-bind-XXXXXX").string();
-    FARMESH_ASSERT(::mkdtemp(name.data()) != nullptr);
-    path = name;
-    node.fill(7);
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
+  Folder() { node.fill(7); }
 
   BindRequest request() const { return {to_string(wallet.address()), "farmesh", 56, node, path}; }
   std::string signature_of(const std::string& words) const {

@@ -2,14 +2,13 @@
 #include "evm/keystore.hpp"
 
 #include <filesystem>
-#include <fstream>
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/digest.hpp"
 #include "base/secret_file.hpp"
+#include "support/temp_dir.hpp"
 #include "unit/evm/support.hpp"
 
 namespace farmesh::evm {
@@ -47,17 +46,6 @@ Errc failure(const std::string& json, std::string_view password = kPassword) {
   const Result<PrivateKey> opened = open_keystore(json, password);
   return opened ? Errc::ok : opened.error().code;
 }
-
-/// A folder that goes away with its files.
-struct Folder {
-  std::filesystem::path path;
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "farmesh-evm-XXXXXX").string();
-    FARMESH_ASSERT(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-};
 
 }  // namespace
 
@@ -121,17 +109,17 @@ TEST_SUITE("evm/keystore") {
   }
 
   TEST_CASE("keys come from private files") {
-    const Folder folder;
+    const farmesh::test::TempDir folder;
     const PrivateKey made = PrivateKey::generate();
-    REQUIRE(create_secret_file(folder.path / "wallet.json", seal_keystore(made, "pw", kQuick)));
-    REQUIRE(create_secret_file(folder.path / "password", "pw\n"));
-    const KeySource source{.keystore = folder.path / "wallet.json",
-                           .password_file = folder.path / "password"};
+    REQUIRE(create_secret_file(folder.path() / "wallet.json", seal_keystore(made, "pw", kQuick)));
+    REQUIRE(create_secret_file(folder.path() / "password", "pw\n"));
+    const KeySource source{.keystore = folder.path() / "wallet.json",
+                           .password_file = folder.path() / "password"};
     const Result<PrivateKey> loaded = load_key(source);
     REQUIRE(loaded);
     CHECK(loaded->address() == made.address());
 
-    std::filesystem::permissions(folder.path / "password", std::filesystem::perms::group_read,
+    std::filesystem::permissions(folder.path() / "password", std::filesystem::perms::group_read,
                                  std::filesystem::perm_options::add);
     const Result<PrivateKey> refused = load_key(source);
     REQUIRE_FALSE(refused);

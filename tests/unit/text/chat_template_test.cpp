@@ -8,7 +8,7 @@
 namespace farmesh::text {
 namespace {
 
-using test::TemporaryFolder;
+using farmesh::test::TempDir;
 
 Result<std::string> render(std::string_view source, const std::vector<ChatMessage>& messages = {},
                            bool generate = false) {
@@ -219,7 +219,7 @@ TEST_SUITE("text/chat_template") {
   }
 
   TEST_CASE("a folder's template is chat_template.jinja, or tokenizer_config.json's default") {
-    const TemporaryFolder folder;
+    const TempDir folder;
     CHECK(ChatTemplate::load(folder.path()).error().code == Errc::model_not_found);
     folder.write("tokenizer_config.json", R"({"bos_token":"<b>"})");
     CHECK(ChatTemplate::load(folder.path()).error().code == Errc::model_not_found);

@@ -4,15 +4,15 @@
 namespace farmesh::text {
 namespace {
 
+using farmesh::test::TempDir;
 using nlohmann::json;
-using test::TemporaryFolder;
 
-Errc code_of(const TemporaryFolder& folder) {
+Errc code_of(const TempDir& folder) {
   const auto tokenizer = load_tokenizer(folder.path());
   return tokenizer ? Errc::ok : tokenizer.error().code;
 }
 
-std::shared_ptr<const Tokenizer> load(const TemporaryFolder& folder) {
+std::shared_ptr<const Tokenizer> load(const TempDir& folder) {
   const auto tokenizer = load_tokenizer(folder.path());
   REQUIRE_MESSAGE(tokenizer, tokenizer.error().to_string());
   return *tokenizer;
@@ -20,13 +20,13 @@ std::shared_ptr<const Tokenizer> load(const TemporaryFolder& folder) {
 
 TEST_SUITE("text/load_tokenizer") {
   TEST_CASE("a folder without a tokenizer is not a model") {
-    const TemporaryFolder folder;
+    const TempDir folder;
     CHECK(code_of(folder) == Errc::model_not_found);
     CHECK(load_tokenizer(folder.path() / "absent").error().code == Errc::model_not_found);
   }
 
   TEST_CASE("tokenizer_config.json names BOS and EOS and decides whether they are added") {
-    const TemporaryFolder folder;
+    const TempDir folder;
     json tokenizer = test::small_tokenizer();
     tokenizer["post_processor"] = nullptr;
     folder.write("tokenizer.json", tokenizer.dump());
@@ -44,7 +44,7 @@ TEST_SUITE("text/load_tokenizer") {
   }
 
   TEST_CASE("add_bos_token: false takes back what the template would add") {
-    const TemporaryFolder folder;
+    const TempDir folder;
     folder.write("tokenizer.json", test::small_tokenizer().dump());
     folder.write("tokenizer_config.json",
                  R"({"bos_token":"<|end|>","add_bos_token":false,"add_eos_token":false})");
@@ -52,7 +52,7 @@ TEST_SUITE("text/load_tokenizer") {
   }
 
   TEST_CASE("special_tokens_map.json serves where tokenizer_config.json is silent") {
-    const TemporaryFolder folder;
+    const TempDir folder;
     folder.write("tokenizer.json", test::small_tokenizer().dump());
     folder.write("tokenizer_config.json", R"({"eos_token":null})");
     folder.write("special_tokens_map.json", R"({"eos_token":"</tool>"})");
@@ -60,7 +60,7 @@ TEST_SUITE("text/load_tokenizer") {
   }
 
   TEST_CASE("a damaged file beside the tokenizer is named, not ignored") {
-    const TemporaryFolder folder;
+    const TempDir folder;
     folder.write("tokenizer.json", test::small_tokenizer().dump());
     folder.write("tokenizer_config.json", "{");
     const auto refused = load_tokenizer(folder.path());
@@ -77,7 +77,7 @@ TEST_SUITE("text/load_tokenizer") {
   TEST_CASE("a SentencePiece model takes added tokens from the files beside it") {
     const std::filesystem::path model = test::kShared / "models/stories260K/tokenizer.model";
     if (test::absent(model)) return;
-    const TemporaryFolder folder;
+    const TempDir folder;
     folder.write("tokenizer.model", test::read(model));
     folder.write("tokenizer_config.json",
                  R"({"legacy":false,"added_tokens_decoder":{
@@ -104,7 +104,7 @@ TEST_SUITE("text/load_tokenizer") {
   }
 
   TEST_CASE("tokenizer.json comes before tokenizer.model") {
-    const TemporaryFolder folder;
+    const TempDir folder;
     folder.write("tokenizer.model", "damaged");
     CHECK(code_of(folder) == Errc::tokenizer_malformed);
     folder.write("tokenizer.json", test::small_tokenizer().dump());

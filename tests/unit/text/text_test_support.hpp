@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/mapped_file.hpp"
+#include "support/temp_dir.hpp"
 #include "text/tokenizer.hpp"
 
 namespace farmesh::text::test {
@@ -35,24 +35,6 @@ inline std::string read(const std::filesystem::path& path) {
 inline nlohmann::json read_json(const std::filesystem::path& path) {
   return nlohmann::json::parse(read(path));
 }
-
-/// A folder of its own for each test, removed at its end.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "farmesh_text_XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  const std::filesystem::path& path() const { return path_; }
-  void write(const std::string& name, std::string_view content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 /// A byte-level tokenizer.json with the whole byte alphabet, to be changed by the tests.
 inline nlohmann::json small_tokenizer() {
