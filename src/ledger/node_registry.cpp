@@ -62,6 +62,9 @@ Result<void> write_model(Database& db, const std::string& node, const ServedMode
   return written ? Result<void>() : written.error();
 }
 
+/// A request that was signed no later than one before it is that one again, or an older one.
+Error replayed() { return {Errc::ledger_conflict, "the node has signed a later request"}; }
+
 /// Seconds to add to a node's uptime: since its last sign of life, unless it was away.
 std::int64_t lived_seconds(bool was_active, LedgerTime last_seen, LedgerTime now) {
   const auto since = std::chrono::duration_cast<std::chrono::seconds>(now - last_seen);
@@ -96,22 +99,27 @@ Result<std::string> NodeRegistry::register_node(const NodeRegistration& node) {
   const std::string new_id = new_uuid();
   return store_->transact([&](Database& db) -> Result<std::string> {
     const LedgerTime now = store_->now();
+    const auto known = db.query_one<std::int64_t>(
+        "SELECT signed_ms FROM far_nodes WHERE node_id = ?1 {for update}", {node.node_id});
+    if (!known) return known.error();
+    if (*known && node.signed_ms != 0 && std::get<0>(**known) >= node.signed_ms) return replayed();
     const auto written = db.execute(
         "INSERT INTO far_nodes (id, node_id, wallet_address, gpu_model, vram_gb, cpu_cores, "
         "ram_gb, location, latitude, longitude, public_addr, dht_addr, is_active, last_seen, "
-        "registered_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
+        "registered_at, updated_at, signed_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
         "CAST(?9 AS double precision), CAST(?10 AS double precision), ?11, ?12, ?13, ?14, ?15, "
-        "?16) ON CONFLICT (node_id) DO UPDATE SET wallet_address = excluded.wallet_address, "
+        "?16, ?17) ON CONFLICT (node_id) DO UPDATE SET wallet_address = excluded.wallet_address, "
         "gpu_model = excluded.gpu_model, vram_gb = excluded.vram_gb, "
         "cpu_cores = excluded.cpu_cores, ram_gb = excluded.ram_gb, location = excluded.location, "
         "latitude = excluded.latitude, longitude = excluded.longitude, "
         "public_addr = excluded.public_addr, dht_addr = excluded.dht_addr, "
         "is_active = excluded.is_active, last_seen = excluded.last_seen, "
-        "updated_at = excluded.updated_at",
+        "updated_at = excluded.updated_at, signed_ms = CASE WHEN excluded.signed_ms > "
+        "far_nodes.signed_ms THEN excluded.signed_ms ELSE far_nodes.signed_ms END",
         {new_id, node.node_id, node.wallet, or_null(node.gpu_model), or_null(node.vram_gb),
          or_null(node.cpu_cores), or_null(node.ram_gb), or_null(node.location),
          or_null(node.latitude), or_null(node.longitude), or_null(node.public_addr),
-         or_null(node.dht_addr), true, now, now, now});
+         or_null(node.dht_addr), true, now, now, now, node.signed_ms});
     if (!written) return written.error();
     const auto row =
         db.query_one<std::string>("SELECT id FROM far_nodes WHERE node_id = ?1", {node.node_id});
@@ -136,18 +144,19 @@ Result<void> NodeRegistry::heartbeat(const Heartbeat& beat) {
   }
   return store_->transact([&](Database& db) -> Result<void> {
     const LedgerTime now = store_->now();
-    const auto row = db.query_one<std::string, bool, LedgerTime>(
-        "SELECT id, is_active, last_seen FROM far_nodes WHERE node_id = ?1 {for update}",
+    const auto row = db.query_one<std::string, bool, LedgerTime, std::int64_t>(
+        "SELECT id, is_active, last_seen, signed_ms FROM far_nodes WHERE node_id = ?1 {for update}",
         {beat.node_id});
     if (!row) return row.error();
     if (!*row) return Error{Errc::not_found, "this node has not registered"};
-    const auto& [id, was_active, last_seen] = **row;
+    const auto& [id, was_active, last_seen, signed_ms] = **row;
+    if (beat.signed_ms != 0 && signed_ms >= beat.signed_ms) return replayed();
     const auto seen = db.execute(
         "UPDATE far_nodes SET is_active = ?2, last_seen = ?3, uptime_seconds = uptime_seconds + "
         "?4, current_requests = ?5, avg_latency_ms = coalesce(CAST(?6 AS double precision), "
-        "avg_latency_ms), updated_at = ?7 WHERE id = ?1",
+        "avg_latency_ms), updated_at = ?7, signed_ms = ?8 WHERE id = ?1",
         {id, beat.healthy, now, lived_seconds(was_active, last_seen, now), beat.current_requests,
-         or_null(beat.latency_ms), now});
+         or_null(beat.latency_ms), now, std::max(signed_ms, beat.signed_ms)});
     if (!seen) return seen.error();
     const auto models = db.execute(
         "UPDATE far_node_models SET is_serving = ?2, avg_latency_ms = coalesce(CAST(?3 AS double "
@@ -176,28 +185,41 @@ Result<std::size_t> NodeRegistry::mark_stale() {
   });
 }
 
+Result<std::size_t> NodeRegistry::forget_strangers() {
+  return store_->transact([&](Database& db) -> Result<std::size_t> {
+    // By name: SQLite's count of changed rows has their models, too.
+    const auto forgotten = db.query<std::string>(
+        "DELETE FROM far_nodes WHERE last_seen < ?1 AND NOT EXISTS (SELECT 1 FROM "
+        "far_session_contributions c WHERE c.node_id = far_nodes.id) RETURNING node_id",
+        {store_->now() - kForgottenAfter});
+    if (!forgotten) return forgotten.error();
+    return forgotten->size();
+  });
+}
+
 Result<std::vector<ListedNode>> NodeRegistry::active_nodes(const std::string& model_id,
                                                            const std::string& location) {
   return store_->transact([&](Database& db) -> Result<std::vector<ListedNode>> {
     const LedgerTime now = store_->now();
-    const auto rows =
-        db.query<std::string, std::string, std::string, std::optional<std::uint32_t>, std::string,
-                 std::string, std::int64_t, std::int64_t, std::uint32_t, std::string, double,
-                 std::optional<double>, std::int64_t, LedgerTime, LedgerTime>(
-            "SELECT n.node_id, n.wallet_address, n.gpu_model, n.vram_gb, n.location, "
-            "n.public_addr, m.layers_start, m.layers_end, m.total_layers, m.quantization, "
-            "n.reliability_score, coalesce(m.avg_latency_ms, n.avg_latency_ms), "
-            "n.uptime_seconds, n.registered_at, n.last_seen FROM far_node_models m JOIN "
-            "far_nodes n ON n.id = m.node_id WHERE m.model_id = ?1 AND m.is_serving AND "
-            "n.is_active AND n.last_seen >= ?2 ORDER BY n.reliability_score DESC, n.node_id",
-            {model_id, now - kStaleAfter});
+    const auto rows = db.query<std::string, std::string, std::string, std::optional<std::uint32_t>,
+                               std::string, std::string, std::string, std::int64_t, std::int64_t,
+                               std::uint32_t, std::string, double, std::optional<double>,
+                               std::int64_t, LedgerTime, LedgerTime>(
+        "SELECT n.node_id, n.wallet_address, n.gpu_model, n.vram_gb, n.location, "
+        "n.public_addr, m.model_id, m.layers_start, m.layers_end, m.total_layers, m.quantization, "
+        "n.reliability_score, coalesce(m.avg_latency_ms, n.avg_latency_ms), "
+        "n.uptime_seconds, n.registered_at, n.last_seen FROM far_node_models m JOIN "
+        "far_nodes n ON n.id = m.node_id WHERE (m.model_id = ?1 OR ?3) AND m.is_serving AND "
+        "m.updated_at >= ?2 AND n.is_active AND n.last_seen >= ?2 ORDER BY "
+        "n.reliability_score DESC, n.node_id, m.model_id",
+        {model_id, now - kStaleAfter, model_id.empty()});
     if (!rows) return rows.error();
     std::vector<ListedNode> nodes;
-    for (const auto& [id, wallet, gpu, vram, place, address, start, end, total, quantization,
+    for (const auto& [id, wallet, gpu, vram, place, address, model, start, end, total, quantization,
                       reliability, latency, uptime, registered, seen] : *rows) {
       if (!place.starts_with(location)) continue;
       nodes.push_back({id, wallet, gpu, vram.value_or(0), place, address,
-                       ServedModel{model_id, from_sql(start, end), total, quantization}, true,
+                       ServedModel{model, from_sql(start, end), total, quantization}, true,
                        reliability, latency, uptime_percent(uptime, registered, now), seen});
     }
     return nodes;

@@ -15,6 +15,8 @@ namespace farmesh::ledger {
 
 inline constexpr std::chrono::seconds kHeartbeatInterval{30};
 inline constexpr std::chrono::seconds kStaleAfter{120};  // without heartbeat: offline
+inline constexpr std::chrono::hours kForgottenAfter{7 *
+                                                    24};  // … and without having earned: removed
 
 struct ServedModel {
   std::string model_id;
@@ -37,6 +39,8 @@ struct NodeRegistration {
   std::string public_addr;
   std::string dht_addr;
   std::optional<ServedModel> model;
+  /// When the node signed this, in Unix milliseconds; 0: nobody signed it. Each node's must grow.
+  std::int64_t signed_ms = 0;
 };
 
 struct Heartbeat {
@@ -45,7 +49,8 @@ struct Heartbeat {
   std::optional<double> latency_ms;
   std::optional<double> throughput_tokens_per_sec;
   std::uint32_t current_requests = 0;
-  std::string model_id;  // empty: of all it serves
+  std::string model_id;        // empty: of all it serves
+  std::int64_t signed_ms = 0;  // as of a registration
 };
 
 /// One node with one of its models.
@@ -98,17 +103,22 @@ class NodeRegistry {
   explicit NodeRegistry(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
   /// Enters a node, or what is new about it; it counts as alive. Returns its far_nodes.id. Fails
-  /// with invalid_argument.
+  /// with invalid_argument, or ledger_conflict when the node signed nothing later than what was
+  /// taken before.
   Result<std::string> register_node(const NodeRegistration& registration);
 
-  /// Fails with not_found (register again) or invalid_argument.
+  /// Fails with not_found (register again), invalid_argument or ledger_conflict (as above).
   Result<void> heartbeat(const Heartbeat& heartbeat);
 
   /// Marks nodes without heartbeat since kStaleAfter as offline, and says how many there were.
   Result<std::size_t> mark_stale();
 
-  /// Alive ones that serve the model, by reliability; `location`: only those whose location begins
-  /// so, if not empty.
+  /// Removes nodes unseen since kForgottenAfter that never earned, so that the keys anybody may
+  /// make do not fill the table. Says how many there were.
+  Result<std::size_t> forget_strangers();
+
+  /// Alive ones that serve the model (empty: any), by reliability; `location`: only those whose
+  /// location begins so, if not empty.
   Result<std::vector<ListedNode>> active_nodes(const std::string& model_id,
                                                const std::string& location = {});
   /// How many alive nodes hold each layer of the model; empty when none is known to.

@@ -152,10 +152,60 @@ TEST_SUITE("ledger/access") {
     CHECK((*registry.active_nodes("llama"))[0].uptime_percent < 99);
     REQUIRE(registry.record_metrics({12.5, 20.0, std::nullopt}));
 
+    // Each of two models lives by its own heartbeats, where they say which one they are of.
+    node.model->model_id = "mistral";
+    REQUIRE(registry.register_node(node));
+    CHECK(registry.active_nodes("")->size() == 2);
+    beat.model_id = "mistral";
+    world.clock.advance(std::chrono::seconds(100));
+    REQUIRE(registry.heartbeat(beat));
+    world.clock.advance(std::chrono::seconds(100));
+    REQUIRE(registry.heartbeat(beat));
+    CHECK(registry.active_nodes("llama")->empty());
+    REQUIRE(registry.active_nodes("")->size() == 1);
+    CHECK((*registry.active_nodes(""))[0].model.model_id == "mistral");
+    beat.model_id.clear();
+
     beat.node_id = node_name(2);
     CHECK(registry.heartbeat(beat).error().code == Errc::not_found);
     beat.latency_ms = -1;
     CHECK(registry.heartbeat(beat).error().code == Errc::invalid_argument);
+    beat.latency_ms.reset();
+    beat.node_id = node_name(1);
+    for (const auto& [signed_ms, taken] :
+         std::vector<std::pair<std::int64_t, bool>>{{1'000, true},
+                                                    {1'000, false},
+                                                    {999, false},
+                                                    {0, true},
+                                                    {1'000, false},
+                                                    {1'001, true}}) {
+      CAPTURE(signed_ms);
+      beat.signed_ms = signed_ms;
+      const Result<void> beaten = registry.heartbeat(beat);
+      CHECK(bool(beaten) == taken);
+      if (!taken) CHECK(beaten.error().code == Errc::ledger_conflict);
+    }
+    node.signed_ms = 1'001;
+    CHECK(registry.register_node(node).error().code == Errc::ledger_conflict);
+    node.signed_ms = 1'002;
+    CHECK(registry.register_node(node));
+    CHECK(registry.register_node(node).error().code == Errc::ledger_conflict);
+    world.clock.advance(std::chrono::hours(7 * 24));
+    CHECK(*registry.forget_strangers() == 0);
+    ledger::NodeRegistration stranger;
+    stranger.node_id = node_name(9);
+    stranger.model = node.model;
+    REQUIRE(registry.register_node(stranger));
+    ContributionLedger book(world.store);
+    const auto session = book.begin_session(start_of("earned"));
+    REQUIRE(session);
+    WorkLog log;
+    log.add_output(std::vector<WorkHop>{{node_name(1), {0, 4}}}, 5);
+    REQUIRE(book.finalize_session({session->session_id, SessionStatus::completed, "", log}));
+    world.clock.advance(std::chrono::hours(7 * 24) + std::chrono::seconds(1));
+    CHECK(*registry.forget_strangers() == 1);  // the one that earned stays
+    CHECK(registry.stats()->total_nodes == 1);
+    node.signed_ms = 1'003;
     node.model->layers = {0, 33};
     CHECK(registry.register_node(node).error().code == Errc::invalid_argument);
     check_audit(world.store);
