@@ -9,7 +9,8 @@
 
 namespace farmesh::kernels {
 
-enum class Isa : std::uint8_t { portable, avx2, avx512 };
+enum class Isa : std::uint8_t { portable, avx2, avx512, avx512vnni };
+inline constexpr Isa kIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni};
 
 std::string_view name(Isa isa) noexcept;
 std::optional<Isa> isa_from_name(std::string_view name) noexcept;

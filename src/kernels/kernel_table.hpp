@@ -18,13 +18,23 @@ namespace farmesh::kernels {
 /// Outputs per panel of a packed matrix, and lanes of a vector, on every instruction set.
 inline constexpr std::int64_t kLanes = 16;
 
+/// Inputs that share a scale, in quantised weights and in the rows they are multiplied with.
+inline constexpr std::int64_t kGroup = 32;
+/// Groups of an inner dimension of `cols`: in pairs, zeros behind the last input.
+constexpr std::int64_t groups_of(std::int64_t cols) noexcept {
+  return (cols + 2 * kGroup - 1) / (2 * kGroup) * 2;
+}
+/// One row's inputs of one group as quantise_rows writes them: kGroup signed bytes, the scale as
+/// an f32, and minus the sum of the bytes.
+inline constexpr std::int64_t kGroupWords = kGroup / 4 + 2;
+
 enum class Act : std::uint8_t { silu, gelu, gelu_tanh, relu };
 inline constexpr int kActs = 4;
 
 /// y = x W^T + bias.
 struct ProductArgs {
-  const float* x = nullptr;  // as KernelTable::pack_rows writes them
-  float* y = nullptr;        // [rows, outs]
+  const void* x = nullptr;  // as KernelTable::pack_rows or quantise_rows writes them
+  float* y = nullptr;       // [rows, outs]
   std::int64_t y_stride = 0;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
@@ -66,6 +76,7 @@ struct AttentionArgs {
 struct KernelTable {
   Isa isa = Isa::portable;
   std::int64_t product_rows = 0;    // rows one register tile holds
+  std::int64_t quant_rows = 0;      // the same for quantised weights
   std::int64_t attention_rows = 0;  // query vectors one call of attention_* takes at most
 
   /// Packs groups [begin, end) of at most product_rows rows, for product_*: [rows * cols] in all.
@@ -74,6 +85,20 @@ struct KernelTable {
   /// Panels [begin, end): outputs [begin * kLanes, min(outs, end * kLanes)).
   void (*product_f32)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
   void (*product_bf16)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
+
+  /// As pack_rows, for product_int8 and product_int4, in groups of at most quant_rows rows: each
+  /// input rounded to a 127th of the largest of its group; [rows * groups_of(cols) * kGroupWords].
+  void (*quantise_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+                        std::int64_t begin, std::int64_t end, std::uint32_t* packed) = nullptr;
+  /// The sum within a group is exact, in integers; over the groups it is taken in sequence.
+  void (*product_int8)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
+  void (*product_int4)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
+
+  /// Quantises one group of kLanes outputs: tile [kGroup inputs][kLanes outputs] -> scales, bf16
+  /// [kLanes], and weights as a panel holds them (packed_matrix.hpp). Scales minimise the squared
+  /// error of int4; of int8 the largest weight is 127 scales.
+  void (*quantise_int8)(const float* tile, std::uint8_t* weights, std::uint16_t* scales) = nullptr;
+  void (*quantise_int4)(const float* tile, std::uint8_t* weights, std::uint16_t* scales) = nullptr;
 
   /// Query vectors [begin, end) of one kv head: vector v is row v / group, head
   /// kv_head * group + v % group. `scratch` holds attention_scratch_floats().

@@ -1,7 +1,11 @@
 #include "kernels/packed_matrix.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "base/assert.hpp"
 #include "base/float_formats.hpp"
@@ -22,7 +26,8 @@ float load_element(DType dtype, const std::byte* bytes, std::int64_t index) {
   return dtype == DType::bf16 ? bf16_to_f32(value) : f16_to_f32(value);
 }
 
-/// Converts `count` elements of one row to `target`, contiguous; equal formats are copied whole.
+/// Converts `count` elements of one row to `target` (f32 or bf16), contiguous; equal formats are
+/// copied whole.
 void convert(DType source, const std::byte* row, std::int64_t first, std::int64_t count,
              DType target, std::byte* out) {
   const auto size = static_cast<std::int64_t>(bytes_of(target));
@@ -71,89 +76,254 @@ void transpose_4x4(const std::uint32_t* rows, std::int64_t row_stride, std::uint
   for (int i = 0; i < 4; ++i) std::memcpy(out + i * kLanes, &turned[i], sizeof turned[i]);
 }
 
-std::int64_t words_per_panel(DType dtype, std::int64_t cols) {
-  return (dtype == DType::f32 ? cols : (cols + 1) / 2) * kLanes;
+std::int64_t panel_bytes(WeightFormat format, std::int64_t cols) {
+  switch (format) {
+    case WeightFormat::f32: return cols * kLanes * 4;
+    case WeightFormat::bf16: return (cols + 1) / 2 * kLanes * 4;
+    case WeightFormat::int8: return groups_of(cols) * (kGroup + 2) * kLanes;
+    case WeightFormat::int4: return groups_of(cols) * (kGroup / 2 + 2) * kLanes;
+  }
+  return 0;
 }
 
-void pack_panel(DType dtype, std::span<const MatrixRows> parts, std::int64_t cols,
-                std::int64_t panel, std::uint32_t* words) {
+/// Where the kLanes outputs of a panel come from.
+struct PanelRows {
   RowPlace rows[kLanes];
-  for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-    rows[lane] = find_row(parts, panel * kLanes + lane);
+
+  PanelRows(std::span<const MatrixRows> parts, std::int64_t panel) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      rows[lane] = find_row(parts, panel * kLanes + lane);
+    }
   }
-  const std::int64_t steps = dtype == DType::f32 ? 1 : 2;
+  const std::byte* bytes(std::int64_t lane, std::int64_t cols) const {
+    const RowPlace& at = rows[lane];
+    return at.part->bytes + at.row * cols * static_cast<std::int64_t>(bytes_of(at.part->dtype));
+  }
+};
+
+/// Words of kLanes rows, turned so that those of one input lie together.
+void transpose(const std::uint32_t (&rows)[kLanes][kChunk], std::int64_t count,
+               std::uint32_t* out) {
+  std::int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    for (std::int64_t lane = 0; lane < kLanes; lane += 4) {
+      transpose_4x4(&rows[lane][i], kChunk, out + i * kLanes + lane);
+    }
+  }
+  for (; i < count; ++i) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) out[i * kLanes + lane] = rows[lane][i];
+  }
+}
+
+void pack_panel(WeightFormat format, std::span<const MatrixRows> parts, std::int64_t cols,
+                std::int64_t panel, std::uint32_t* words) {
+  const PanelRows from(parts, panel);
+  const DType dtype = format == WeightFormat::f32 ? DType::f32 : DType::bf16;
+  const std::int64_t steps = format == WeightFormat::f32 ? 1 : 2;
   alignas(64) std::uint32_t chunk[kLanes][kChunk];
   std::memset(chunk, 0, sizeof chunk);  // outputs past the last, and the half of an odd input
   for (std::int64_t first = 0; first < cols; first += kChunk) {
     const std::int64_t count = std::min(kChunk, cols - first);
     const std::int64_t count_words = (count + steps - 1) / steps;
     for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-      const RowPlace& at = rows[lane];
-      if (at.part == nullptr) continue;
+      if (from.rows[lane].part == nullptr) continue;
       chunk[lane][count_words - 1] = 0;
-      const auto row_bytes = cols * static_cast<std::int64_t>(bytes_of(at.part->dtype));
-      convert(at.part->dtype, at.part->bytes + at.row * row_bytes, first, count, dtype,
+      convert(from.rows[lane].part->dtype, from.bytes(lane, cols), first, count, dtype,
               reinterpret_cast<std::byte*>(chunk[lane]));
     }
-    std::uint32_t* out = words + first / steps * kLanes;
-    std::int64_t i = 0;
-    for (; i + 4 <= count_words; i += 4) {
-      for (std::int64_t lane = 0; lane < kLanes; lane += 4) {
-        transpose_4x4(&chunk[lane][i], kChunk, out + i * kLanes + lane);
-      }
+    transpose(chunk, count_words, words + first / steps * kLanes);
+  }
+}
+
+/// `count` elements of one row as f32.
+void widen(const KernelTable& table, DType source, const std::byte* row, std::int64_t first,
+           std::int64_t count, float* out) {
+  if (source != DType::bf16) {
+    convert(source, row, first, count, DType::f32, reinterpret_cast<std::byte*>(out));
+    return;
+  }
+  std::uint16_t halves[kChunk];
+  std::memcpy(halves, row + first * 2, static_cast<std::size_t>(count) * 2);
+  table.widen_bf16(halves, out, count);
+}
+
+void quantise_panel(const KernelTable& table, WeightFormat format,
+                    std::span<const MatrixRows> parts, std::int64_t cols, std::int64_t panel,
+                    std::uint8_t* out) {
+  const bool bytes = format == WeightFormat::int8;
+  const auto quantise = bytes ? table.quantise_int8 : table.quantise_int4;
+  const std::int64_t group_bytes = (bytes ? kGroup : kGroup / 2) * kLanes;
+  constexpr std::int64_t kScales = 2 * kLanes * 2;  // bytes before each pair of groups
+  static_assert(kChunk % (2 * kGroup) == 0);
+
+  const PanelRows from(parts, panel);
+  alignas(64) std::uint32_t chunk[kLanes][kChunk];
+  alignas(64) std::uint32_t tile[kGroup * kLanes];
+  std::memset(chunk, 0, sizeof chunk);  // outputs past the last
+  for (std::int64_t first = 0; first < cols; first += kChunk) {
+    const std::int64_t count = std::min(kChunk, cols - first);
+    const std::int64_t padded = groups_of(count) * kGroup;
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      if (from.rows[lane].part == nullptr) continue;
+      auto* row = reinterpret_cast<float*>(chunk[lane]);
+      widen(table, from.rows[lane].part->dtype, from.bytes(lane, cols), first, count, row);
+      std::fill(row + count, row + padded, 0.0F);
     }
-    for (; i < count_words; ++i) {
-      for (std::int64_t lane = 0; lane < kLanes; ++lane) out[i * kLanes + lane] = chunk[lane][i];
+    for (std::int64_t group = 0; group < padded / kGroup; ++group) {
+      for (std::int64_t i = 0; i < kGroup; i += 4) {
+        for (std::int64_t lane = 0; lane < kLanes; lane += 4) {
+          transpose_4x4(&chunk[lane][group * kGroup + i], kChunk, tile + i * kLanes + lane);
+        }
+      }
+      const std::int64_t half = group % 2;
+      quantise(reinterpret_cast<const float*>(tile), out + kScales + half * group_bytes,
+               reinterpret_cast<std::uint16_t*>(out) + half * kLanes);
+      if (half == 1) out += kScales + 2 * group_bytes;
     }
   }
 }
 
-}  // namespace
+/// Weight `k` of output `lane` of a quantised panel.
+float dequantised(WeightFormat format, const std::uint8_t* panel, std::int64_t lane,
+                  std::int64_t k) {
+  const bool bytes = format == WeightFormat::int8;
+  const std::int64_t group_bytes = (bytes ? kGroup : kGroup / 2) * kLanes;
+  const std::int64_t half = k / kGroup % 2;
+  const std::int64_t at = k % kGroup;
+  const std::uint8_t* pair = panel + k / (2 * kGroup) * (4 * kLanes + 2 * group_bytes);
+  std::uint16_t scale;
+  std::memcpy(&scale, pair + (half * kLanes + lane) * 2, sizeof scale);
+  const std::uint8_t* group = pair + 4 * kLanes + half * group_bytes;
+  int weight = 0;
+  if (bytes) {
+    weight = group[at / 4 * 64 + lane * 4 + at % 4] - 128;
+  } else {
+    const int both = group[at / 8 * 64 + lane * 4 + at % 4];
+    weight = (at % 8 < 4 ? both & 15 : both >> 4) - 8;
+  }
+  return static_cast<float>(weight) * bf16_to_f32(scale);
+}
 
-PackedMatrix PackedMatrix::pack(ThreadPool& pool, DType dtype, std::span<const MatrixRows> parts,
-                                std::int64_t cols) {
-  FARMESH_ASSERT(dtype == DType::f32 || dtype == DType::bf16);
-  PackedMatrix packed;
-  packed.dtype_ = dtype;
-  packed.cols_ = cols;
-  for (const MatrixRows& part : parts) packed.outs_ += part.rows;
-  const std::int64_t panels = (packed.outs_ + kLanes - 1) / kLanes;
-  const std::int64_t panel_words = words_per_panel(dtype, cols);
-  packed.memory_ = HugeBuffer(static_cast<std::uint64_t>(panels * panel_words) * 4);
-  auto* words = reinterpret_cast<std::uint32_t*>(packed.memory_.data());
-  pool.for_each(panels, 4, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t panel = begin; panel < end; ++panel) {
-      pack_panel(dtype, parts, cols, panel, words + panel * panel_words);
+/// Rows of activations in the order a product reads them, in the pool's shared scratch.
+const void* packed_rows(ThreadPool& pool, const KernelTable& table, RowsView x,
+                        const PackedMatrix& matrix) {
+  const bool quantise = quantised(matrix.format());
+  const std::int64_t cols = matrix.cols();
+  if (!quantise && x.rows == 1) return x.data;  // one row is packed as it is
+  const std::int64_t row_words = quantise ? groups_of(cols) * kGroupWords : cols;
+  float* packed = pool.shared_scratch(x.rows * row_words);
+  const std::int64_t most = quantise ? table.quant_rows : table.product_rows;
+  const std::int64_t groups = (x.rows + most - 1) / most;
+  pool.for_each(groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    if (quantise) {
+      table.quantise_rows(x.data, x.stride, x.rows, cols, begin, end,
+                          reinterpret_cast<std::uint32_t*>(packed));
+    } else {
+      table.pack_rows(x.data, x.stride, x.rows, cols, begin, end, packed);
     }
   });
   return packed;
 }
 
+}  // namespace
+
+PackedMatrix PackedMatrix::pack(ThreadPool& pool, const KernelTable& table, WeightFormat format,
+                                std::span<const MatrixRows> parts, std::int64_t cols) {
+  PackedMatrix packed;
+  packed.format_ = format;
+  packed.cols_ = cols;
+  for (const MatrixRows& part : parts) packed.outs_ += part.rows;
+  const std::int64_t panels = (packed.outs_ + kLanes - 1) / kLanes;
+  const std::int64_t bytes = panel_bytes(format, cols);
+  packed.memory_ = HugeBuffer(static_cast<std::uint64_t>(panels * bytes));
+  std::byte* memory = packed.memory_.data();
+  pool.for_each(panels, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t panel = begin; panel < end; ++panel) {
+      std::byte* to = memory + panel * bytes;
+      if (quantised(format)) {
+        quantise_panel(table, format, parts, cols, panel, reinterpret_cast<std::uint8_t*>(to));
+      } else {
+        pack_panel(format, parts, cols, panel, reinterpret_cast<std::uint32_t*>(to));
+      }
+    }
+  });
+  return packed;
+}
+
+PackedMatrix PackedMatrix::adopt(WeightFormat format, std::int64_t outs, std::int64_t cols,
+                                 HugeBuffer memory) {
+  FARMESH_ASSERT(memory.size() == bytes_for(format, outs, cols));
+  PackedMatrix packed;
+  packed.format_ = format;
+  packed.outs_ = outs;
+  packed.cols_ = cols;
+  packed.memory_ = std::move(memory);
+  return packed;
+}
+
+std::uint64_t PackedMatrix::bytes_for(WeightFormat format, std::int64_t outs,
+                                      std::int64_t cols) noexcept {
+  return static_cast<std::uint64_t>((outs + kLanes - 1) / kLanes * panel_bytes(format, cols));
+}
+
 void PackedMatrix::unpack_row(std::int64_t out, float* weights) const noexcept {
-  const auto* words = reinterpret_cast<const std::uint32_t*>(memory_.data()) +
-                      out / kLanes * words_per_panel(dtype_, cols_) + out % kLanes;
+  const std::byte* panel = memory_.data() + out / kLanes * panel_bytes(format_, cols_);
+  const std::int64_t lane = out % kLanes;
+  const auto* words = reinterpret_cast<const std::uint32_t*>(panel) + lane;
   for (std::int64_t k = 0; k < cols_; ++k) {
-    if (dtype_ == DType::f32) {
+    if (format_ == WeightFormat::f32) {
       weights[k] = std::bit_cast<float>(words[k * kLanes]);
-    } else {
+    } else if (format_ == WeightFormat::bf16) {
       const std::uint32_t pair = words[k / 2 * kLanes];
       weights[k] = bf16_to_f32(static_cast<std::uint16_t>(k % 2 == 0 ? pair : pair >> 16));
+    } else {
+      weights[k] = dequantised(format_, reinterpret_cast<const std::uint8_t*>(panel), lane, k);
     }
   }
+}
+
+PackingError packing_error(ThreadPool& pool, const PackedMatrix& packed,
+                           std::span<const MatrixRows> parts) {
+  struct Sums {
+    double error = 0.0, weights = 0.0, worst = 0.0;
+  };
+  const std::int64_t cols = packed.cols();
+  std::vector<Sums> by_row(static_cast<std::size_t>(packed.outs()));
+  // Here, because the bodies below must not throw.
+  for (int worker = 0; worker < pool.threads(); ++worker) pool.scratch(worker, cols);
+  pool.for_each(packed.outs(), 16, [&](std::int64_t begin, std::int64_t end, int worker) {
+    float* kept = pool.scratch(worker, cols);
+    for (std::int64_t out = begin; out < end; ++out) {
+      packed.unpack_row(out, kept);
+      const RowPlace at = find_row(parts, out);
+      const DType dtype = at.part->dtype;
+      const std::byte* row =
+          at.part->bytes + at.row * cols * static_cast<std::int64_t>(bytes_of(dtype));
+      Sums& sums = by_row[static_cast<std::size_t>(out)];
+      for (std::int64_t k = 0; k < cols; ++k) {
+        const double weight = load_element(dtype, row, k);
+        const double error = weight - static_cast<double>(kept[k]);
+        sums.error += error * error;
+        sums.weights += weight * weight;
+        sums.worst = std::max(sums.worst, std::abs(error));
+      }
+    }
+  });
+  Sums all;
+  for (const Sums& sums : by_row) {
+    all.error += sums.error;
+    all.weights += sums.weights;
+    all.worst = std::max(all.worst, sums.worst);
+  }
+  if (all.weights == 0.0) return {};
+  const double count = static_cast<double>(packed.outs()) * static_cast<double>(cols);
+  return {std::sqrt(all.error / all.weights), all.worst / std::sqrt(all.weights / count)};
 }
 
 void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const PackedMatrix& matrix,
               const float* bias, RowsView y) {
   ProductArgs args;
-  args.x = x.data;
-  if (x.rows > 1) {  // one row is packed as it is
-    float* packed = pool.shared_scratch(x.rows * matrix.cols());
-    const std::int64_t groups = (x.rows + table.product_rows - 1) / table.product_rows;
-    pool.for_each(groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
-      table.pack_rows(x.data, x.stride, x.rows, matrix.cols(), begin, end, packed);
-    });
-    args.x = packed;
-  }
+  args.x = packed_rows(pool, table, x, matrix);
   args.y = y.data;
   args.y_stride = y.stride;
   args.rows = x.rows;
@@ -161,7 +331,15 @@ void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const Pack
   args.outs = matrix.outs();
   args.panels = matrix.panels();
   args.bias = bias;
-  const auto product = matrix.dtype() == DType::f32 ? table.product_f32 : table.product_bf16;
+  const auto product = [&] {
+    switch (matrix.format()) {
+      case WeightFormat::f32: return table.product_f32;
+      case WeightFormat::bf16: return table.product_bf16;
+      case WeightFormat::int8: return table.product_int8;
+      case WeightFormat::int4: break;
+    }
+    return table.product_int4;
+  }();
   const std::int64_t panels = (args.outs + kLanes - 1) / kLanes;
   pool.for_each(panels, 4,
                 [&](std::int64_t begin, std::int64_t end, int) { product(args, begin, end); });

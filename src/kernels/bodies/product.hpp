@@ -29,11 +29,11 @@ struct Bf16Panel {
 };
 
 /// As even as can be: 13 rows are groups of 7 and 6, not of 12 and 1.
+template <int kMost>
 struct RowGroups {
   std::int64_t rows, count;
 
-  FARMESH_SIMD explicit RowGroups(std::int64_t all)
-      : rows(all), count((all + kTileRows - 1) / kTileRows) {}
+  FARMESH_SIMD explicit RowGroups(std::int64_t all) : rows(all), count((all + kMost - 1) / kMost) {}
   FARMESH_SIMD std::int64_t begin(std::int64_t group) const {
     const std::int64_t longer = rows % count;
     return group * (rows / count) + (group < longer ? group : longer);
@@ -45,7 +45,7 @@ struct RowGroups {
 
 void pack_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
                std::int64_t begin, std::int64_t end, float* packed) {
-  const RowGroups groups(rows);
+  const RowGroups<kTileRows> groups(rows);
   for (std::int64_t group = begin; group < end; ++group) {
     const std::int64_t size = groups.size(group);
     const float* from = x + groups.begin(group) * stride;
@@ -58,14 +58,12 @@ void pack_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int6
 
 struct TilePlace {
   std::int64_t row, panel;  // first row and panel
-  std::int64_t begin, end;  // inner dimension; begin is a multiple of kSteps
-  std::int64_t ahead;       // words of each panel: how far off those are that it fetches
+  std::int64_t begin, end;  // inner dimension in a kernel's own units
+  std::int64_t ahead;       // how far off, along each panel, the weights are that it fetches
   // The same block of weights serves `passes` groups of rows, this being number `pass`. Each
   // fetches its share of what comes next, so that memory works while all of them compute.
   std::int64_t pass = 0, passes = 1;
 };
-
-inline constexpr std::int64_t kAhead = 32;  // words, which are cache lines, for a lone pass
 
 /// Outputs that exist in panel `p` of a tile.
 FARMESH_SIMD std::int64_t lanes_of(const ProductArgs& a, const TilePlace& at, int p) {
@@ -98,7 +96,7 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
   const std::int64_t panel_words = (a.cols + kSteps - 1) / kSteps * kLanes;
   const Word* w =
       static_cast<const Word*>(a.panels) + at.panel * panel_words + at.begin / kSteps * kLanes;
-  const float* x = a.x + at.row * a.cols + at.begin * MR;
+  const float* x = static_cast<const float*>(a.x) + at.row * a.cols + at.begin * MR;
   float* y = a.y + at.row * a.y_stride + at.panel * kLanes;
 
   F16 acc[MR][NP];
@@ -143,55 +141,70 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
 
 using TileFunction = void (*)(const ProductArgs&, const TilePlace&);
 
+/// What product() needs to know of a tile: its largest sizes, and how far to block.
+template <class Panel>
+struct ExactKernel {
+  static constexpr int kRows = kTileRows;
+  static constexpr int kPanels = kTilePanels;
+  // One row has too few accumulators to hide the latency of a multiply-add: more panels at once.
+  static constexpr int kRowPanels = 4;
+  // A block of weights stays in the first cache while all groups of a block of rows pass over it;
+  // those rows' inputs stay in the second.
+  static constexpr std::int64_t kInnerBlock = 256;  // inputs; a multiple of kSteps
+  static constexpr std::int64_t kGroupBlock = 16;
+  static constexpr std::int64_t kAheadBlock = kInnerBlock / Panel::kSteps;  // words
+  static constexpr std::int64_t kAheadAlone = 32;  // words, which are cache lines
+
+  FARMESH_SIMD static std::int64_t inner(const ProductArgs& a) { return a.cols; }
+  template <int MR, int NP>
+  static constexpr TileFunction tile() {
+    return &product_tile<Panel, MR, NP>;
+  }
+};
+
 /// tiles[MR - 1] for MR rows.
-template <class Panel, int NP>
+template <class Kernel, int NP>
 struct Tiles {
-  TileFunction by_rows[kTileRows];
-  constexpr Tiles() : by_rows{} { fill<kTileRows>(); }
+  TileFunction by_rows[Kernel::kRows];
+  constexpr Tiles() : by_rows{} { fill<Kernel::kRows>(); }
   template <int MR>
   constexpr void fill() {
     if constexpr (MR > 0) {
-      by_rows[MR - 1] = &product_tile<Panel, MR, NP>;
+      by_rows[MR - 1] = Kernel::template tile<MR, NP>();
       fill<MR - 1>();
     }
   }
 };
 
-/// One row has too few accumulators to hide the latency of a multiply-add: more panels at once.
-inline constexpr int kRowPanels = 4;
-
-template <class Panel>
+template <class Kernel>
 void tile_row_group(const ProductArgs& a, TilePlace at, std::int64_t rows, std::int64_t panels) {
-  static constexpr Tiles<Panel, kTilePanels> wide;
-  static constexpr Tiles<Panel, 1> narrow;
-  (panels == kTilePanels ? wide.by_rows : narrow.by_rows)[rows - 1](a, at);
+  static constexpr Tiles<Kernel, Kernel::kPanels> wide;
+  static constexpr Tiles<Kernel, 1> narrow;
+  (panels == Kernel::kPanels ? wide.by_rows : narrow.by_rows)[rows - 1](a, at);
 }
 
-// A block of weights stays in the first cache while all groups of a block of rows pass over it;
-// those rows' inputs stay in the second.
-inline constexpr std::int64_t kInnerBlock = 256;
-inline constexpr std::int64_t kGroupBlock = 16;
-
-template <class Panel>
+template <class Kernel>
 void product(const ProductArgs& a, std::int64_t begin, std::int64_t end) {
-  const RowGroups groups(a.rows);
+  const RowGroups<Kernel::kRows> groups(a.rows);
+  const std::int64_t inner_size = Kernel::inner(a);
   std::int64_t panel = begin;
   if (a.rows == 1) {
-    for (; panel + kRowPanels <= end; panel += kRowPanels) {
-      product_tile<Panel, 1, kRowPanels>(a, {0, panel, 0, a.cols, kAhead});
+    for (; panel + Kernel::kRowPanels <= end; panel += Kernel::kRowPanels) {
+      Kernel::template tile<1, Kernel::kRowPanels>()(
+          a, {0, panel, 0, inner_size, Kernel::kAheadAlone});
     }
   }
-  const std::int64_t block = groups.count > 1 ? kInnerBlock : a.cols;
-  const std::int64_t ahead = groups.count > 1 ? kInnerBlock / Panel::kSteps : kAhead;
-  for (std::int64_t first = 0; first < groups.count; first += kGroupBlock) {
+  const std::int64_t block = groups.count > 1 ? Kernel::kInnerBlock : inner_size;
+  const std::int64_t ahead = groups.count > 1 ? Kernel::kAheadBlock : Kernel::kAheadAlone;
+  for (std::int64_t first = 0; first < groups.count; first += Kernel::kGroupBlock) {
     const std::int64_t last =
-        first + kGroupBlock < groups.count ? first + kGroupBlock : groups.count;
-    for (std::int64_t inner = 0; inner < a.cols; inner += block) {
-      const std::int64_t inner_end = inner + block < a.cols ? inner + block : a.cols;
-      for (std::int64_t p = panel; p < end; p += kTilePanels) {
-        const std::int64_t panels = p + kTilePanels <= end ? kTilePanels : 1;
+        first + Kernel::kGroupBlock < groups.count ? first + Kernel::kGroupBlock : groups.count;
+    for (std::int64_t inner = 0; inner < inner_size; inner += block) {
+      const std::int64_t inner_end = inner + block < inner_size ? inner + block : inner_size;
+      for (std::int64_t p = panel; p < end; p += Kernel::kPanels) {
+        const std::int64_t panels = p + Kernel::kPanels <= end ? Kernel::kPanels : 1;
         for (std::int64_t group = first; group < last; ++group) {
-          tile_row_group<Panel>(
+          tile_row_group<Kernel>(
               a, {groups.begin(group), p, inner, inner_end, ahead, group - first, last - first},
               groups.size(group), panels);
         }

@@ -12,6 +12,9 @@ namespace {
 
 constexpr int kTileRows = 6;  // 1 panel x 6 rows: 12 of 16 registers accumulate
 constexpr int kTilePanels = 1;
+constexpr int kQuantRows = 3;
+constexpr int kQuantPanels = 1;
+constexpr int kQuantRowPanels = 1;
 
 struct F16 {
   __m256 a, b;  // lanes 0 to 7, 8 to 15
@@ -119,6 +122,82 @@ FARMESH_SIMD void store_bf16_part(std::uint16_t* p, F16 x, std::int64_t n) {
     return;
   }
   for (std::int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+FARMESH_SIMD F16 max_bits(F16 x, F16 y) {
+  return {
+      _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(x.a), _mm256_castps_si256(y.a))),
+      _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(x.b), _mm256_castps_si256(y.b)))};
+}
+FARMESH_SIMD float fold_max_bits(F16 x) {
+  const __m256i eight = _mm256_max_epu32(_mm256_castps_si256(x.a), _mm256_castps_si256(x.b));
+  const __m128i four =
+      _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, _MM_SHUFFLE(1, 0, 3, 2)));
+  const __m128i one = _mm_max_epu32(two, _mm_shuffle_epi32(two, _MM_SHUFFLE(2, 3, 0, 1)));
+  return _mm_cvtss_f32(_mm_castsi128_ps(one));
+}
+FARMESH_SIMD void store_low_bytes(std::uint8_t* p, F16 x) {
+  const __m256i byte = _mm256_set1_epi32(255);
+  const __m256i shorts = _mm256_packus_epi32(_mm256_and_si256(_mm256_castps_si256(x.a), byte),
+                                             _mm256_and_si256(_mm256_castps_si256(x.b), byte));
+  const __m256i ordered = _mm256_permute4x64_epi64(shorts, _MM_SHUFFLE(3, 1, 2, 0));
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+}
+
+struct I16 {
+  __m256i a, b;
+};
+FARMESH_SIMD F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+
+// Products of bytes are summed in pairs of 16 bits, saturating: 255 times 127 twice would not
+// fit, so that weights go in as magnitudes and their signs move to the inputs.
+struct Bytes {
+  __m256i size_a, size_b, sign_a, sign_b;
+};
+struct Nibbles {
+  __m256i a, b;
+};
+FARMESH_SIMD Bytes load_bytes(const std::uint8_t* p) {
+  const __m256i offset = _mm256_set1_epi8(-128);
+  const auto* from = reinterpret_cast<const __m256i*>(p);
+  const __m256i a = _mm256_xor_si256(_mm256_loadu_si256(from), offset);
+  const __m256i b = _mm256_xor_si256(_mm256_loadu_si256(from + 1), offset);
+  return {_mm256_abs_epi8(a), _mm256_abs_epi8(b), a, b};
+}
+FARMESH_SIMD Nibbles low_nibbles(const std::uint8_t* p) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  const auto* from = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_and_si256(_mm256_loadu_si256(from), mask),
+          _mm256_and_si256(_mm256_loadu_si256(from + 1), mask)};
+}
+FARMESH_SIMD Nibbles high_nibbles(const std::uint8_t* p) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  const auto* from = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_and_si256(_mm256_srli_epi16(_mm256_loadu_si256(from), 4), mask),
+          _mm256_and_si256(_mm256_srli_epi16(_mm256_loadu_si256(from + 1), 4), mask)};
+}
+FARMESH_SIMD I16 begin_bytes(std::int32_t) {  // load_bytes() took the offset off
+  return {_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+FARMESH_SIMD I16 begin_nibbles(std::int32_t minus_inputs) {
+  const __m256i all = _mm256_set1_epi32(minus_inputs * 8);
+  return {all, all};
+}
+FARMESH_SIMD __m256i dot_unsigned(__m256i w, __m256i x, __m256i sum) {
+  const __m256i pairs = _mm256_maddubs_epi16(w, x);
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+FARMESH_SIMD I16 dot(const Bytes& w, std::uint32_t x, I16 sum) {
+  const __m256i inputs = _mm256_set1_epi32(static_cast<int>(x));
+  return {dot_unsigned(w.size_a, _mm256_sign_epi8(inputs, w.sign_a), sum.a),
+          dot_unsigned(w.size_b, _mm256_sign_epi8(inputs, w.sign_b), sum.b)};
+}
+FARMESH_SIMD I16 dot(const Nibbles& w, std::uint32_t x, I16 sum) {
+  const __m256i inputs = _mm256_set1_epi32(static_cast<int>(x));
+  return {dot_unsigned(w.a, inputs, sum.a), dot_unsigned(w.b, inputs, sum.b)};
 }
 
 FARMESH_SIMD float fold_add(F16 x) {

@@ -12,6 +12,9 @@ namespace {
 
 constexpr int kTileRows = 12;  // 2 panels x 12 rows: 24 of 32 registers accumulate
 constexpr int kTilePanels = 2;
+constexpr int kQuantRows = 6;  // 12 sums of a group, 12 of all groups
+constexpr int kQuantPanels = 2;
+constexpr int kQuantRowPanels = 4;
 
 struct F16 {
   __m512 v;
@@ -84,6 +87,89 @@ FARMESH_SIMD F16 round_bf16(F16 a) {
 FARMESH_SIMD void store_bf16_part(std::uint16_t* p, F16 a, std::int64_t n) {
   _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtepi32_epi16(bf16_bits(a)));
 }
+
+FARMESH_SIMD F16 max_bits(F16 a, F16 b) {
+  return {
+      _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+}
+FARMESH_SIMD float fold_max_bits(F16 a) {
+  const __m512i all = _mm512_castps_si512(a.v);
+  const __m256i eight =
+      _mm256_max_epu32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+  const __m128i four =
+      _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, _MM_SHUFFLE(1, 0, 3, 2)));
+  const __m128i one = _mm_max_epu32(two, _mm_shuffle_epi32(two, _MM_SHUFFLE(2, 3, 0, 1)));
+  return _mm_cvtss_f32(_mm_castsi128_ps(one));
+}
+FARMESH_SIMD void store_low_bytes(std::uint8_t* p, F16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_castps_si512(a.v)));
+}
+
+struct I16 {
+  __m512i v;
+};
+FARMESH_SIMD F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+
+struct Nibbles {
+  __m512i v;
+};
+FARMESH_SIMD __m512i load_line(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+FARMESH_SIMD Nibbles low_nibbles(const std::uint8_t* p) {
+  return {_mm512_and_si512(load_line(p), _mm512_set1_epi8(15))};
+}
+FARMESH_SIMD Nibbles high_nibbles(const std::uint8_t* p) {
+  return {_mm512_and_si512(_mm512_srli_epi16(load_line(p), 4), _mm512_set1_epi8(15))};
+}
+FARMESH_SIMD I16 begin_nibbles(std::int32_t minus_inputs) {
+  return {_mm512_slli_epi32(_mm512_set1_epi32(minus_inputs), 3)};
+}
+
+#ifdef __AVX512VNNI__
+
+struct Bytes {
+  __m512i v;
+};
+FARMESH_SIMD Bytes load_bytes(const std::uint8_t* p) { return {load_line(p)}; }
+FARMESH_SIMD I16 begin_bytes(std::int32_t minus_inputs) {
+  return {_mm512_slli_epi32(_mm512_set1_epi32(minus_inputs), 7)};
+}
+FARMESH_SIMD I16 dot(Bytes w, std::uint32_t x, I16 sum) {
+  return {_mm512_dpbusd_epi32(sum.v, w.v, _mm512_set1_epi32(static_cast<int>(x)))};
+}
+FARMESH_SIMD I16 dot(Nibbles w, std::uint32_t x, I16 sum) {
+  return {_mm512_dpbusd_epi32(sum.v, w.v, _mm512_set1_epi32(static_cast<int>(x)))};
+}
+
+#else
+
+// Products of bytes are summed in pairs of 16 bits, saturating: 255 times 127 twice would not
+// fit, so that weights go in as magnitudes and their signs move to the inputs.
+struct Bytes {
+  __m512i size;
+  __mmask64 negative;
+};
+FARMESH_SIMD Bytes load_bytes(const std::uint8_t* p) {
+  const __m512i w = _mm512_xor_si512(load_line(p), _mm512_set1_epi8(-128));
+  return {_mm512_abs_epi8(w), _mm512_movepi8_mask(w)};
+}
+FARMESH_SIMD I16 begin_bytes(std::int32_t) {  // load_bytes() took the offset off
+  return {_mm512_setzero_si512()};
+}
+FARMESH_SIMD I16 dot_unsigned(__m512i w, __m512i x, I16 sum) {
+  const __m512i pairs = _mm512_maddubs_epi16(w, x);
+  return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+}
+FARMESH_SIMD I16 dot(Bytes w, std::uint32_t x, I16 sum) {
+  const __m512i inputs = _mm512_set1_epi32(static_cast<int>(x));
+  const __m512i turned = _mm512_mask_sub_epi8(inputs, w.negative, _mm512_setzero_si512(), inputs);
+  return dot_unsigned(w.size, turned, sum);
+}
+FARMESH_SIMD I16 dot(Nibbles w, std::uint32_t x, I16 sum) {
+  return dot_unsigned(w.v, _mm512_set1_epi32(static_cast<int>(x)), sum);
+}
+
+#endif
 
 FARMESH_SIMD float fold_add(F16 a) {
   const __m256 high = _mm512_extractf32x8_ps(a.v, 1);

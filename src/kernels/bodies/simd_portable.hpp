@@ -14,6 +14,9 @@ namespace {
 
 constexpr int kTileRows = 4;
 constexpr int kTilePanels = 1;
+constexpr int kQuantRows = 4;  // the same for quantised weights
+constexpr int kQuantPanels = 1;
+constexpr int kQuantRowPanels = 1;  // for a lone row
 
 struct F16 {
   float lane[16];
@@ -118,6 +121,84 @@ FARMESH_SIMD F16 round_bf16(F16 a) {
 }
 FARMESH_SIMD void store_bf16_part(std::uint16_t* p, F16 a, std::int64_t n) {
   for (int i = 0; i < n && i < 16; ++i) p[i] = static_cast<std::uint16_t>(bf16_bits(a.lane[i]));
+}
+
+/// The larger bits as integers: for lanes without a sign this is the larger number, and a NaN is
+/// larger than any.
+FARMESH_SIMD F16 max_bits(F16 a, F16 b) {
+  return each(
+      [&](int i) { return to_bits(a.lane[i]) > to_bits(b.lane[i]) ? a.lane[i] : b.lane[i]; });
+}
+FARMESH_SIMD float fold_max_bits(F16 a) {
+  for (int step = 8; step > 0; step /= 2) {
+    for (int i = 0; i < step; ++i) {
+      if (to_bits(a.lane[i + step]) > to_bits(a.lane[i])) a.lane[i] = a.lane[i + step];
+    }
+  }
+  return a.lane[0];
+}
+/// The lowest byte of each lane's bits.
+FARMESH_SIMD void store_low_bytes(std::uint8_t* p, F16 a) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<std::uint8_t>(to_bits(a.lane[i]));
+}
+
+/// Sums of whole numbers, one of each output.
+struct I16 {
+  std::int32_t lane[16];
+};
+FARMESH_SIMD F16 to_float(I16 a) {
+  return each([&](int i) { return static_cast<float>(a.lane[i]); });
+}
+
+/// Four 8-bit weights of each of sixteen outputs, stored as the weight + 128.
+struct Bytes {
+  std::uint8_t at[64];
+};
+/// Four 4-bit weights of each, stored as the weight + 8.
+struct Nibbles {
+  std::uint8_t at[64];
+};
+FARMESH_SIMD Bytes load_bytes(const std::uint8_t* p) {
+  Bytes r;
+  for (int i = 0; i < 64; ++i) r.at[i] = p[i];
+  return r;
+}
+/// The low halves of 64 bytes, and their high halves.
+FARMESH_SIMD Nibbles low_nibbles(const std::uint8_t* p) {
+  Nibbles r;
+  for (int i = 0; i < 64; ++i) r.at[i] = p[i] & 15;
+  return r;
+}
+FARMESH_SIMD Nibbles high_nibbles(const std::uint8_t* p) {
+  Nibbles r;
+  for (int i = 0; i < 64; ++i) r.at[i] = p[i] >> 4;
+  return r;
+}
+/// What a sum of dot() begins with, given minus the sum of the inputs: it takes back what the
+/// weights were stored with.
+FARMESH_SIMD I16 begin_bytes(std::int32_t minus_inputs) {
+  I16 r;
+  for (std::int32_t& lane : r.lane) lane = minus_inputs * 128;
+  return r;
+}
+FARMESH_SIMD I16 begin_nibbles(std::int32_t minus_inputs) {
+  I16 r;
+  for (std::int32_t& lane : r.lane) lane = minus_inputs * 8;
+  return r;
+}
+/// sum + weights times four inputs: the signed bytes of `x`, the first one lowest. No input is
+/// -128.
+FARMESH_SIMD I16 dot_stored(const std::uint8_t* weights, std::uint32_t x, I16 sum) {
+  std::int32_t inputs[4];
+  for (int j = 0; j < 4; ++j) inputs[j] = static_cast<std::int8_t>(x >> 8 * j);
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 4; ++j) sum.lane[i] += weights[4 * i + j] * inputs[j];
+  }
+  return sum;
+}
+FARMESH_SIMD I16 dot(const Bytes& w, std::uint32_t x, I16 sum) { return dot_stored(w.at, x, sum); }
+FARMESH_SIMD I16 dot(const Nibbles& w, std::uint32_t x, I16 sum) {
+  return dot_stored(w.at, x, sum);
 }
 
 /// Lane i with lane i + 8, then + 4, + 2, + 1.

@@ -5,6 +5,8 @@
 #include "kernels/bodies/elementwise.hpp"
 #include "kernels/bodies/math.hpp"
 #include "kernels/bodies/product.hpp"
+#include "kernels/bodies/quant_product.hpp"
+#include "kernels/bodies/quantise.hpp"
 
 namespace farmesh::kernels {
 namespace {
@@ -15,8 +17,14 @@ constexpr KernelTable make_table(Isa isa) {
   table.product_rows = kTileRows;
   table.attention_rows = kTileRows;
   table.pack_rows = &pack_rows;
-  table.product_f32 = &product<F32Panel>;
-  table.product_bf16 = &product<Bf16Panel>;
+  table.product_f32 = &product<ExactKernel<F32Panel>>;
+  table.product_bf16 = &product<ExactKernel<Bf16Panel>>;
+  table.quant_rows = kQuantRows;
+  table.quantise_rows = &quantise_rows;
+  table.product_int8 = &product<QuantKernel<Int8Panel>>;
+  table.product_int4 = &product<QuantKernel<Int4Panel>>;
+  table.quantise_int8 = &quantise_int8;
+  table.quantise_int4 = &quantise_int4;
   table.attention_f32 = &attention<float>;
   table.attention_bf16 = &attention<std::uint16_t>;
   table.rms_norm = &rms_norm;

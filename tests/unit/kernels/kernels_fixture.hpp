@@ -12,7 +12,7 @@ namespace farmesh::kernels::test {
 
 inline std::vector<Isa> usable_isas() {
   std::vector<Isa> isas;
-  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : kIsas) {
     if (usable(isa)) isas.push_back(isa);
   }
   return isas;

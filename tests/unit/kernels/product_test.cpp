@@ -43,7 +43,8 @@ Weights random_weights(Random& random, DType dtype, std::int64_t outs, std::int6
 PackedMatrix pack(ThreadPool& pool, DType dtype, const Weights& w, std::int64_t outs,
                   std::int64_t cols) {
   const MatrixRows rows{w.dtype, w.bytes.data() + 1, outs};
-  return PackedMatrix::pack(pool, dtype, {&rows, 1}, cols);
+  const WeightFormat format = dtype == DType::f32 ? WeightFormat::f32 : WeightFormat::bf16;
+  return PackedMatrix::pack(pool, kernel_table(best_isa()), format, {&rows, 1}, cols);
 }
 
 /// Rows with a stride of cols + 3.
@@ -148,7 +149,8 @@ TEST_SUITE("kernels/product") {
     const Weights b = random_weights(random, DType::bf16, 20, cols);
     const std::vector<MatrixRows> parts{{DType::f32, a.bytes.data() + 1, 5},
                                         {DType::bf16, b.bytes.data() + 1, 20}};
-    const PackedMatrix stacked = PackedMatrix::pack(pool, DType::f32, parts, cols);
+    const PackedMatrix stacked =
+        PackedMatrix::pack(pool, kernel_table(best_isa()), WeightFormat::f32, parts, cols);
     CHECK(stacked.outs() == 25);
     std::vector<float> row(static_cast<std::size_t>(cols));
     stacked.unpack_row(4, row.data());

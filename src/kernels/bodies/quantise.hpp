@@ -1,0 +1,158 @@
+// Floats to quantised groups: rows as they are multiplied, weights as they are loaded.
+//
+// Everything is rounded by the same operations on every instruction set, so that two machines
+// hold the same weights.
+#pragma once
+
+#include "kernels/bodies/product.hpp"
+
+namespace farmesh::kernels {
+namespace {
+
+// 1.5 * 2^23: added to a number below 2^22 it leaves the nearest integer in the low bits.
+inline constexpr float kWhole = 12582912.0F;
+
+// A group whose largest weight or input is smaller than this counts as zeros: its scale and the
+// scale's inverse are then always normal numbers.
+inline constexpr float kSmallest = 1e-30F;
+
+/// kGroup inputs of one row; the words of `rows` rows alternate.
+FARMESH_SIMD void quantise_group(F16 low, F16 high, std::uint32_t* to, std::int64_t rows) {
+  const float top = fold_max_bits(max_bits(abs(low), abs(high)));
+  float scale = top / 127.0F;
+  float inverse = 127.0F / top;
+  const float nothing = top - top;  // NaN where an input is infinite or NaN
+  if (!(top > kSmallest && nothing == 0.0F)) {
+    scale = nothing;  // then every output of the row is NaN
+    inverse = 0.0F;
+    low = high = zero();
+  }
+  const F16 whole = broadcast(kWhole);
+  const F16 rounded_low = fma(low, broadcast(inverse), whole);
+  const F16 rounded_high = fma(high, broadcast(inverse), whole);
+  alignas(64) std::uint8_t bytes[kGroup];
+  store_low_bytes(bytes, rounded_low);
+  store_low_bytes(bytes + kLanes, rounded_high);
+  const float sum = fold_add(add(sub(rounded_low, whole), sub(rounded_high, whole)));
+  for (std::int64_t step = 0; step < kGroup / 4; ++step) {
+    std::uint32_t word;
+    __builtin_memcpy(&word, bytes + 4 * step, sizeof word);
+    to[step * rows] = word;
+  }
+  to[kGroup / 4 * rows] = __builtin_bit_cast(std::uint32_t, scale);
+  to[(kGroup / 4 + 1) * rows] = static_cast<std::uint32_t>(-static_cast<std::int32_t>(sum));
+}
+
+/// load_part() for any n, also none or more than all.
+FARMESH_SIMD F16 load_some(const float* p, std::int64_t n) {
+  return n <= 0 ? zero() : load_lanes(p, n < kLanes ? n : kLanes);
+}
+
+void quantise_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+                   std::int64_t begin, std::int64_t end, std::uint32_t* packed) {
+  const RowGroups<kQuantRows> groups(rows);
+  const std::int64_t count = groups_of(cols);
+  for (std::int64_t group = begin; group < end; ++group) {
+    const std::int64_t size = groups.size(group);
+    for (std::int64_t r = 0; r < size; ++r) {
+      const float* from = x + (groups.begin(group) + r) * stride;
+      std::uint32_t* to = packed + groups.begin(group) * count * kGroupWords + r;
+      for (std::int64_t at = 0; at < count * kGroup; at += kGroup) {
+        quantise_group(load_some(from + at, cols - at),
+                       load_some(from + at + kLanes, cols - at - kLanes), to, size);
+        to += kGroupWords * size;
+      }
+    }
+  }
+}
+
+/// As bf16, and zero where it would be no normal number.
+FARMESH_SIMD F16 stored_scale(F16 scale) {
+  return round_bf16(select_less(abs(scale), broadcast(kSmallest), zero(), scale));
+}
+FARMESH_SIMD F16 inverse_of(F16 scale) {
+  return select_less(zero(), abs(scale), div(broadcast(1.0F), scale), zero());
+}
+
+void quantise_int8(const float* tile, std::uint8_t* weights, std::uint16_t* scales) {
+  F16 top = zero();
+  for (std::int64_t k = 0; k < kGroup; ++k) top = max_bits(top, abs(load(tile + k * kLanes)));
+  const F16 scale = stored_scale(div(top, broadcast(127.0F)));
+  store_bf16_part(scales, scale, kLanes);
+  const F16 inverse = inverse_of(scale);
+  alignas(64) std::uint8_t stored[kGroup][kLanes];  // weight + 128
+  for (std::int64_t k = 0; k < kGroup; ++k) {
+    const F16 steps = mul(load(tile + k * kLanes), inverse);
+    const F16 kept = min(max(steps, broadcast(-127.0F)), broadcast(127.0F));
+    store_low_bytes(stored[k], add(kept, broadcast(kWhole + 128.0F)));
+  }
+  for (std::int64_t k = 0; k < kGroup; ++k) {
+    std::uint8_t* line = weights + k / 4 * 4 * kLanes + k % 4;
+    for (std::int64_t out = 0; out < kLanes; ++out) line[4 * out] = stored[k][out];
+  }
+}
+
+/// The nearest of the sixteen 4-bit weights, -8 to 7, for a weight measured in scales.
+FARMESH_SIMD F16 nearest_int4(F16 steps) {
+  const F16 kept = min(max(steps, broadcast(-8.0F)), broadcast(7.0F));
+  return sub(add(kept, broadcast(kWhole)), broadcast(kWhole));
+}
+
+/// Tries several places for the group's largest weight among the sixteen steps, and for each takes
+/// the scale with the smallest squared error: what the steps n and weights w give is
+/// sum(nw) / sum(nn), and it takes sum(nw)^2 / sum(nn) off the error.
+FARMESH_SIMD F16 best_int4_scale(const float* tile) {
+  constexpr int kTries = 16;
+  constexpr float kFirst = 6.6F;  // above 8 the largest weight is cut, which may pay
+  constexpr float kApart = 0.2F;
+  F16 top = zero();  // the largest in size, with its sign: the side with eight steps
+  F16 all = zero();
+  for (std::int64_t k = 0; k < kGroup; ++k) {
+    const F16 w = load(tile + k * kLanes);
+    top = select_less(abs(top), abs(w), w, top);
+    all = add(all, w);
+  }
+  const F16 unit = inverse_of(select_less(abs(top), broadcast(kSmallest), zero(), top));
+  F16 best = zero();
+  F16 scale = zero();
+  for (int i = 0; i < kTries; ++i) {
+    const F16 inverse = mul(unit, broadcast(-(kFirst + kApart * static_cast<float>(i))));
+    F16 nw = zero();
+    F16 nn = zero();
+    for (std::int64_t k = 0; k < kGroup; ++k) {
+      const F16 w = load(tile + k * kLanes);
+      const F16 n = nearest_int4(mul(w, inverse));
+      nw = fma(n, w, nw);
+      nn = fma(n, n, nn);
+    }
+    const F16 found = div(nw, nn);  // NaN of a group of zeros is never better
+    const F16 gain = mul(nw, found);
+    scale = select_less(best, gain, found, scale);
+    best = select_less(best, gain, gain, best);
+  }
+  return fma(zero(), all, scale);  // NaN where a weight is infinite or NaN
+}
+
+void quantise_int4(const float* tile, std::uint8_t* weights, std::uint16_t* scales) {
+  const F16 scale = stored_scale(best_int4_scale(tile));
+  store_bf16_part(scales, scale, kLanes);
+  const F16 inverse = inverse_of(scale);
+  alignas(64) std::uint8_t stored[kGroup][kLanes];  // weight + 8
+  for (std::int64_t k = 0; k < kGroup; ++k) {
+    const F16 n = nearest_int4(mul(load(tile + k * kLanes), inverse));
+    store_low_bytes(stored[k], add(n, broadcast(kWhole + 8.0F)));
+  }
+  for (std::int64_t k = 0; k < kGroup; k += 8) {
+    std::uint8_t* line = weights + k / 8 * 4 * kLanes;
+    for (std::int64_t i = 0; i < 4; ++i) {
+      for (std::int64_t out = 0; out < kLanes; ++out) {
+        const int low = stored[k + i][out] & 15;
+        const int high = stored[k + i + 4][out] & 15;
+        line[4 * out + i] = static_cast<std::uint8_t>(low | high << 4);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace farmesh::kernels
