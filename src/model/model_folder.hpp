@@ -38,6 +38,10 @@ Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view 
 /// model_not_found, model_malformed, model_unsupported.
 Result<ModelConfig> read_model_config(const std::filesystem::path& folder);
 
+/// Beside a model's weights, where `farmesh model quantize` keeps what it makes of them; empty for
+/// precisions that are not quantised.
+std::filesystem::path quantised_folder(const std::filesystem::path& folder, Precision precision);
+
 /// Immutable after open(); readable from several threads.
 class ModelFolder final : public WeightSource {
  public:

@@ -10,10 +10,12 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <farmesh/result.hpp>
 
@@ -29,6 +31,20 @@ enum class Numerics : std::uint8_t {
   fast,   // libtorch's own products; order not promised
 };
 
+/// What rounding to a precision took from one matrix.
+struct WeightError {
+  double rms = 0.0;    // of the differences, relative to the weights' own
+  double worst = 0.0;  // the largest difference, relative to the weights' rms
+};
+
+/// Where int8 and int4 matrices are kept between runs. Files of another content, layout or shape,
+/// and damaged ones, count as absent.
+struct QuantisedStore {
+  std::filesystem::path folder;  // empty: nowhere
+  ModelHash content;             // of the model that they were made of
+  bool write = false;            // keep what is not there yet
+};
+
 struct EngineOptions {
   Span blocks;        // layers to hold, half-open; empty for a head alone
   bool head = false;  // embedding, final norm and LM head
@@ -37,6 +53,12 @@ struct EngineOptions {
   int threads = 0;  // 0: one per available core
   /// Called while weights load with (bytes done, bytes in all); may be empty.
   std::function<void(std::uint64_t, std::uint64_t)> on_progress;
+  /// Called for each matrix of int8 or int4 weights with the tensors stacked in it, their bytes
+  /// in memory and what quantising took from them; may be empty. Measuring takes time.
+  std::function<void(const std::vector<std::string>& tensors, std::uint64_t bytes,
+                     const WeightError& error)>
+      on_quantised;
+  QuantisedStore quantised;
 };
 
 struct EngineInfo {
@@ -48,6 +70,7 @@ struct EngineInfo {
   std::uint32_t page_tokens = 16;  // positions in one KV page
   std::uint64_t page_bytes = 0;    // one page over all held layers
   std::uint64_t weight_bytes = 0;  // resident weights
+  std::uint64_t step_bytes = 0;    // of them, what a step reads: no embedding table of its own
   std::string numerics_class;      // such as "bf16/exact-1/fma"
 };
 

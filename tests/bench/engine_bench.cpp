@@ -3,17 +3,13 @@
 // Needs nothing but libfarmesh_torch.so beside it or in FARMESH_TORCH_LIBRARY: weights are made up
 // tensor by tensor. Prints medians of interleaved rounds; run it on an otherwise idle machine.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -21,8 +17,9 @@
 
 #include <dlfcn.h>
 
-#include "kernels/huge_buffer.hpp"
+#include "model/engine_load.hpp"
 #include "model/engine_loader.hpp"
+#include "model/machine_probe.hpp"
 
 namespace {
 
@@ -116,49 +113,6 @@ double seconds(const Body& body) {
   return Seconds(std::chrono::steady_clock::now() - begin).count();
 }
 
-/// Reads 1 GiB, each thread its own part as four streams, as a product reads four panels: bytes a
-/// second.
-class BandwidthProbe {
- public:
-  explicit BandwidthProbe(int threads) : threads_(threads), memory_(1ULL << 30) {
-    std::memset(memory_.data(), 1, memory_.size());
-  }
-
-  double measure() {
-    const double time = seconds([&] {
-      std::vector<std::thread> readers;
-      for (int i = 0; i < threads_; ++i) readers.emplace_back([this, i] { read(i); });
-      for (std::thread& reader : readers) reader.join();
-    });
-    return static_cast<double>(memory_.size()) / time;
-  }
-
- private:
-  using Line = std::uint64_t __attribute__((vector_size(64)));
-  static constexpr std::uint64_t kStreams = 4;
-  static constexpr std::uint64_t kAhead = 32;  // lines
-
-  void read(int part) {
-    const std::uint64_t lines =
-        memory_.size() / sizeof(Line) / kStreams / static_cast<std::uint64_t>(threads_);
-    const auto* at = reinterpret_cast<const Line*>(memory_.data()) +
-                     lines * kStreams * static_cast<std::uint64_t>(part);
-    Line sums[kStreams] = {};
-    for (std::uint64_t i = 0; i < lines; ++i) {
-      for (std::uint64_t s = 0; s < kStreams; ++s) {
-        __builtin_prefetch(at + s * lines + i + kAhead);
-        sums[s] += at[s * lines + i];
-      }
-    }
-    const Line all = sums[0] + sums[1] + sums[2] + sums[3];
-    sink_ += all[0] ^ all[7];
-  }
-
-  int threads_;
-  kernels::HugeBuffer memory_;
-  std::atomic<std::uint64_t> sink_{0};
-};
-
 std::unique_ptr<StageEngine> open_engine(const ModelConfig& config, const Settings& settings) {
   for (const char* key : {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}) ::setenv(key, "1", 0);
   const char* named = std::getenv("FARMESH_TORCH_LIBRARY");
@@ -194,116 +148,66 @@ std::unique_ptr<StageEngine> open_engine(const ModelConfig& config, const Settin
   return engine;
 }
 
-/// One forward pass with logits of each session's last row.
-class Load {
- public:
-  Load(StageEngine& engine, const ModelConfig& config, std::uint32_t sessions,
-       std::uint32_t rows_each, std::uint32_t position)
-      : engine_(engine), sessions_(sessions) {
-    const std::uint32_t rows = sessions * rows_each;
-    const std::size_t row_bytes = config.hidden_size * bytes_of(engine.info().residual);
-    ids_.resize(rows);
-    std::iota(ids_.begin(), ids_.end(), 5);
-    in_.resize(rows * row_bytes);
-    out_.resize(in_.size());
-    logits_.resize(std::size_t{sessions} * config.vocab_size);
-    last_.resize(sessions * row_bytes);
-    const std::uint32_t pages = pages_of(rows_each, position);
-    pages_.resize(std::size_t{sessions} * pages);
-    std::iota(pages_.begin(), pages_.end(), 0);
-    for (std::uint32_t s = 0; s < sessions; ++s) {
-      const std::size_t at = row_bytes * rows_each * s;
-      const std::size_t bytes = rows_each * row_bytes;
-      batch_.push_back({std::span(pages_).subspan(std::size_t{s} * pages, pages), position,
-                        rows_each, ByteView(in_).subspan(at, bytes),
-                        MutableByteView(out_).subspan(at, bytes)});
-    }
+double run(EngineLoad& load) {
+  const Result<double> time = load.run();
+  if (!time) {
+    std::fprintf(stderr, "bench_engine: %s\n", time.error().detail.c_str());
+    std::exit(1);
   }
-
-  static std::uint32_t pages_of(std::uint32_t rows_each, std::uint32_t position) {
-    return (position + rows_each + 15) / 16;
-  }
-
-  double run() {
-    return seconds([&] {
-      bool ok = bool(engine_.embed(ids_, in_));
-      ok = ok && engine_.forward(engine_.info().blocks, batch_);
-      const std::size_t row = last_.size() / sessions_;
-      for (std::uint32_t s = 0; s < sessions_; ++s) {
-        std::memcpy(last_.data() + s * row, batch_[s].output.last(row).data(), row);
-      }
-      ok = ok && engine_.logits(last_, sessions_, logits_);
-      if (!ok || !std::isfinite(logits_[0])) {
-        std::fprintf(stderr, "bench_engine: the engine failed\n");
-        std::exit(1);
-      }
-    });
-  }
-
- private:
-  StageEngine& engine_;
-  std::uint32_t sessions_;
-  std::vector<TokenId> ids_;
-  std::vector<std::byte> in_, out_, last_;
-  std::vector<float> logits_;
-  std::vector<std::uint32_t> pages_;
-  std::vector<SequenceRows> batch_;
-};
-
-/// Bytes one decode step reads: all weights but the embedding table, and every session's cache.
-double step_bytes(const StageEngine& engine, const ModelConfig& c, const Settings& settings,
-                  std::uint32_t sessions) {
-  const double size = settings.precision == Precision::f32 ? 4 : 2;
-  const double embedding = static_cast<double>(c.vocab_size) * c.hidden_size * size;
-  const double cache = static_cast<double>(engine.info().page_bytes) * settings.context / 16;
-  return static_cast<double>(engine.info().weight_bytes) - embedding + cache * sessions;
+  return *time;
 }
 
 void bench(const Settings& settings) {
   const ModelConfig config = config_of(settings.shape);
   const auto engine = open_engine(config, settings);
-  const std::uint32_t most_sessions =
-      settings.sessions.empty()
-          ? 1
-          : *std::max_element(settings.sessions.begin(), settings.sessions.end());
-  std::uint32_t pages = most_sessions * Load::pages_of(1, settings.context);
-  for (const std::uint32_t rows : settings.prompts) {
-    pages = std::max(pages, Load::pages_of(rows, settings.context));
+  std::vector<LoadShape> decodes, prefills;
+  for (const std::uint32_t n : settings.sessions) decodes.push_back({n, 1, settings.context});
+  for (const std::uint32_t n : settings.prompts) prefills.push_back({1, n, settings.context});
+  std::uint32_t pages = 1;
+  for (const auto& shapes : {decodes, prefills}) {
+    for (const LoadShape& shape : shapes) {
+      pages = std::max(pages, shape.sessions * shape.pages_each(engine->info().page_tokens));
+    }
   }
   if (!engine->reserve_pages(pages)) std::exit(1);
 
   BandwidthProbe probe(settings.threads);
-  std::vector<double> bandwidth;
-  std::vector<std::vector<double>> decode(settings.sessions.size());
-  std::vector<std::vector<double>> prefill(settings.prompts.size());
+  std::vector<double> bandwidth, f32, i8;
+  std::vector<std::vector<double>> decode(decodes.size()), prefill(prefills.size());
   for (int round = 0; round < settings.rounds; ++round) {
     bandwidth.push_back(probe.measure());
-    for (std::size_t i = 0; i < settings.sessions.size(); ++i) {
-      Load load(*engine, config, settings.sessions[i], 1, settings.context);
-      for (int step = 0; step < 3; ++step) decode[i].push_back(load.run());
+    for (std::size_t i = 0; i < decodes.size(); ++i) {
+      EngineLoad load(*engine, config, decodes[i]);
+      for (int step = 0; step < 5; ++step) decode[i].push_back(run(load));
     }
-    for (std::size_t i = 0; i < settings.prompts.size(); ++i) {
-      prefill[i].push_back(Load(*engine, config, 1, settings.prompts[i], settings.context).run());
+    const ArithmeticRates rates = measure_arithmetic(settings.threads);
+    f32.push_back(rates.f32);
+    i8.push_back(rates.i8);
+    for (std::size_t i = 0; i < prefills.size(); ++i) {
+      EngineLoad load(*engine, config, prefills[i]);
+      prefill[i].push_back(run(load));
     }
   }
   const double memory = median(bandwidth);
-  std::printf("memory: %.1f GB/s read by %d threads\n", memory / 1e9, settings.threads);
+  std::printf("%d threads: memory %.1f GB/s, f32 %.0f and int8 %.0f Gop/s\n", settings.threads,
+              memory / 1e9, median(f32) / 1e9, median(i8) / 1e9);
   double single = 0.0;
-  for (std::size_t i = 0; i < settings.sessions.size(); ++i) {
+  for (std::size_t i = 0; i < decodes.size(); ++i) {
     const double time = median(decode[i]);
-    const double rate = settings.sessions[i] / time;
-    if (settings.sessions[i] == 1) single = rate;
-    const double bytes = step_bytes(*engine, config, settings, settings.sessions[i]);
+    const double rate = decodes[i].sessions / time;
+    if (decodes[i].sessions == 1) single = rate;
+    const double bytes = step_bytes(engine->info(), decodes[i]);
     std::printf("decode %3u sessions: %8.1f tokens/s  %6.2f ms a step  %5.1f GB/s (%3.0f%%)",
-                settings.sessions[i], rate, time * 1e3, bytes / time / 1e9,
+                decodes[i].sessions, rate, time * 1e3, bytes / time / 1e9,
                 100.0 * bytes / time / memory);
     std::printf(single > 0.0 ? "  %.1f x one\n" : "\n", rate / single);
   }
-  const double flops = 2.0 * step_bytes(*engine, config, Settings{}, 0) / 2.0;
-  for (std::size_t i = 0; i < settings.prompts.size(); ++i) {
-    const double rate = settings.prompts[i] / median(prefill[i]);
-    std::printf("prefill %3u tokens: %8.1f tokens/s  %5.0f GFLOP/s\n", settings.prompts[i], rate,
-                rate * flops / (settings.precision == Precision::f32 ? 2.0 : 1.0) / 1e9);
+  for (std::size_t i = 0; i < prefills.size(); ++i) {
+    const double time = median(prefill[i]);
+    const double rate = step_operations(config, prefills[i]) / time;
+    std::printf("prefill %3u tokens: %8.1f tokens/s  %5.0f Gop/s (%3.0f%% of f32)\n",
+                prefills[i].rows_each, prefills[i].rows_each / time, rate / 1e9,
+                100.0 * rate / median(f32));
   }
 }
 
@@ -326,8 +230,10 @@ int main(int argc, char** argv) {
     const std::string_view flag = argv[i];
     const std::string value = argv[i + 1];
     if (flag == "--shape") settings.shape = value;
-    if (flag == "--precision")
-      settings.precision = value == "f32" ? Precision::f32 : Precision::bf16;
+    for (const Precision precision :
+         {Precision::f32, Precision::bf16, Precision::int8, Precision::int4}) {
+      if (flag == "--precision" && value == name(precision)) settings.precision = precision;
+    }
     if (flag == "--numerics")
       settings.numerics = value == "fast" ? Numerics::fast : Numerics::exact;
     if (flag == "--threads") settings.threads = std::atoi(value.c_str());
@@ -339,7 +245,7 @@ int main(int argc, char** argv) {
   }
   if (argc % 2 == 0) {
     std::puts(
-        "usage: bench_engine [--shape 160m|1.1b|7b] [--precision bf16|f32]\n"
+        "usage: bench_engine [--shape 160m|1.1b|7b] [--precision f32|bf16|int8|int4]\n"
         "  [--numerics exact|fast] [--threads N] [--context TOKENS] [--rounds N]\n"
         "  [--sessions 1,4,16,32] [--prompts 128,512]");
     return 2;

@@ -126,6 +126,10 @@ TEST_SUITE("golden/decoder") {
       CHECK(furthest(exact, expected, ids) < 0.12);
       Chain fast(*config, weights, whole, options_of(Precision::bf16, Numerics::fast));
       CHECK(furthest(fast, expected, ids) < 0.12);
+      Chain int8(*config, weights, whole, options_of(Precision::int8, Numerics::exact));
+      Chain int4(*config, weights, whole, options_of(Precision::int4, Numerics::exact));
+      MESSAGE("int8 " << furthest(int8, expected, ids) << " int4 "
+                      << furthest(int4, expected, ids));
     }
   }
 
@@ -137,15 +141,17 @@ TEST_SUITE("golden/decoder") {
       const auto config = model::parse_model_config("{" + kCommon + variant.json + "}");
       REQUIRE(config);
       const RandomWeights weights(*config, DType::bf16, 9);
-      Chain chain(*config, weights, {{0, 1}, {1, config->num_layers}},
-                  options_of(Precision::bf16, Numerics::exact));
-      const Bytes together = chain.run({{ids, 0, pages}})[0];
-      Bytes alone;
-      for (std::uint32_t i = 0; i < ids.size(); ++i) {
-        const Bytes row = chain.run({{{ids[i]}, i, pages}})[0];
-        alone.insert(alone.end(), row.begin(), row.end());
+      for (const Precision precision : {Precision::bf16, Precision::int8, Precision::int4}) {
+        Chain chain(*config, weights, {{0, 1}, {1, config->num_layers}},
+                    options_of(precision, Numerics::exact));
+        const Bytes together = chain.run({{ids, 0, pages}})[0];
+        Bytes alone;
+        for (std::uint32_t i = 0; i < ids.size(); ++i) {
+          const Bytes row = chain.run({{{ids[i]}, i, pages}})[0];
+          alone.insert(alone.end(), row.begin(), row.end());
+        }
+        CHECK(alone == together);
       }
-      CHECK(alone == together);
     }
   }
 }

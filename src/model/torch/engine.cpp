@@ -33,12 +33,12 @@ Engine::Engine(const ModelConfig& config, const WeightSource& source, const Engi
                std::unique_ptr<Ops> ops, std::string numerics_class)
     : config_(config), ops_(std::move(ops)) {
   WeightLoader weights(config_, source, *ops_,
-                       required_tensors(config_, options.blocks, options.head),
-                       options.on_progress);
+                       required_tensors(config_, options.blocks, options.head), options);
   if (options.head) {
-    head_.embedding = weights.matrix({"model.embed_tokens"});
+    head_.embedding = weights.matrix({"model.embed_tokens"}, MatrixRole::vocabulary);
     head_.norm = weights.norm("model.norm");
-    head_.lm_head = config_.tied_embeddings ? head_.embedding : weights.matrix({"lm_head"});
+    head_.lm_head = config_.tied_embeddings ? head_.embedding
+                                            : weights.matrix({"lm_head"}, MatrixRole::vocabulary);
   }
   for (std::uint32_t layer = options.blocks.begin; layer < options.blocks.end; ++layer) {
     blocks_.emplace_back(config_, layer, weights);
@@ -51,6 +51,8 @@ Engine::Engine(const ModelConfig& config, const WeightSource& source, const Engi
   info_.page_tokens = kPageTokens;
   info_.page_bytes = ops_->page_bytes() * options.blocks.size();
   info_.weight_bytes = weights.resident_bytes();
+  const bool own_table = options.head && !config_.tied_embeddings;
+  info_.step_bytes = info_.weight_bytes - (own_table ? head_.embedding->bytes() : 0);
   info_.numerics_class = std::move(numerics_class);
 }
 

@@ -10,6 +10,7 @@
 #include "kernels/thread_pool.hpp"
 #include "model/rope.hpp"
 #include "model/torch/ops.hpp"
+#include "model/torch/packed_store.hpp"
 
 namespace farmesh::model {
 namespace {
@@ -38,6 +39,25 @@ kernels::Act act_of(Activation activation) {
   return kernels::Act::relu;
 }
 
+kernels::WeightFormat format_of(Precision precision, MatrixRole role) {
+  switch (precision) {
+    case Precision::f32: return kernels::WeightFormat::f32;
+    case Precision::bf16:
+    case Precision::f16: return kernels::WeightFormat::bf16;
+    case Precision::int8: return kernels::WeightFormat::int8;
+    case Precision::int4: break;
+  }
+  return role == MatrixRole::layer ? kernels::WeightFormat::int4 : kernels::WeightFormat::int8;
+}
+
+std::vector<kernels::MatrixRows> matrix_rows(std::span<const TensorView> parts) {
+  std::vector<kernels::MatrixRows> rows;
+  for (const TensorView& part : parts) {
+    rows.push_back({part.dtype, part.bytes.data(), static_cast<std::int64_t>(part.shape[0])});
+  }
+  return rows;
+}
+
 kernels::RowsView rows_of(const at::Tensor& x) {
   return {x.data_ptr<float>(), x.stride(0), x.size(0)};
 }
@@ -58,19 +78,34 @@ class ExactOps final : public Ops {
         options_(options),
         table_(kernels::kernel_table(isa)),
         pool_(options.threads),
+        store_(options.quantised),
         rope_(config.head_dim / 2, rope_magnitude(config.rope),
               [config](std::uint64_t position, std::vector<double>& out) {
                 rope_frequencies(config, position, out);
               }) {}
 
-  std::shared_ptr<const Matrix> matrix(std::span<const TensorView> parts) override {
-    std::vector<kernels::MatrixRows> rows;
-    for (const TensorView& part : parts) {
-      rows.push_back({part.dtype, part.bytes.data(), static_cast<std::int64_t>(part.shape[0])});
-    }
+  std::shared_ptr<const Matrix> matrix(std::span<const TensorView> parts, MatrixRole role,
+                                       const std::string& key) override {
     const auto cols = static_cast<std::int64_t>(parts[0].shape[1]);
-    return std::make_shared<ExactMatrix>(
-        kernels::PackedMatrix::pack(pool_, options_.weights, rows, cols));
+    const std::vector<kernels::MatrixRows> rows = matrix_rows(parts);
+    const kernels::WeightFormat format = format_of(options_.weights, role);
+    if (!kernels::quantised(format)) return made(rows, format, cols);
+    std::int64_t outs = 0;
+    for (const kernels::MatrixRows& part : rows) outs += part.rows;
+    if (auto kept = store_.find(pool_, key, format, outs, cols)) {
+      return std::make_shared<ExactMatrix>(*std::move(kept));
+    }
+    auto quantised = made(rows, format, cols);
+    store_.keep(pool_, key, quantised->packed);
+    return quantised;
+  }
+
+  std::optional<WeightError> error_of(const Matrix& matrix,
+                                      std::span<const TensorView> parts) override {
+    if (!kernels::quantised(packed(matrix).format())) return std::nullopt;
+    const kernels::PackingError error =
+        kernels::packing_error(pool_, packed(matrix), matrix_rows(parts));
+    return WeightError{error.rms, error.worst};
   }
 
   at::Tensor vector(std::span<const TensorView> parts) override {
@@ -83,7 +118,8 @@ class ExactOps final : public Ops {
       // A vector is one output of a matrix with as many inputs: the same conversion.
       const kernels::MatrixRows row{part.dtype, part.bytes.data(), 1};
       const auto count = static_cast<std::int64_t>(part.shape[0]);
-      kernels::PackedMatrix::pack(pool_, DType::f32, {&row, 1}, count).unpack_row(0, to);
+      kernels::PackedMatrix::pack(pool_, table_, kernels::WeightFormat::f32, {&row, 1}, count)
+          .unpack_row(0, to);
       to += count;
     }
     return out.narrow(0, 0, size);
@@ -223,6 +259,12 @@ class ExactOps final : public Ops {
   }
 
  private:
+  std::shared_ptr<ExactMatrix> made(std::span<const kernels::MatrixRows> rows,
+                                    kernels::WeightFormat format, std::int64_t cols) {
+    return std::make_shared<ExactMatrix>(
+        kernels::PackedMatrix::pack(pool_, table_, format, rows, cols));
+  }
+
   /// body(row, pointer to it), spread over threads when there is enough of it.
   template <class Body>
   void for_rows(const at::Tensor& x, const Body& body) {
@@ -267,6 +309,7 @@ class ExactOps final : public Ops {
   const OpsOptions options_;
   const kernels::KernelTable& table_;
   kernels::ThreadPool pool_;
+  const PackedStore store_;
   kernels::RopeTable rope_;
   std::vector<kernels::AttentionArgs> sequences_;
 };
@@ -279,8 +322,9 @@ Result<std::unique_ptr<Ops>> make_exact_ops(const ModelConfig& config, const Ops
   if (const char* forced = std::getenv("FARMESH_ISA"); forced != nullptr && *forced != '\0') {
     const std::optional<kernels::Isa> named = kernels::isa_from_name(forced);
     if (!named || !kernels::usable(*named)) {
-      return {Errc::config_invalid, "FARMESH_ISA=" + std::string(forced) +
-                                        ": not avx512, avx2 or portable, or not of this CPU"};
+      return {Errc::config_invalid,
+              "FARMESH_ISA=" + std::string(forced) +
+                  ": not avx512vnni, avx512, avx2 or portable, or not of this CPU"};
     }
     isa = *named;
   }

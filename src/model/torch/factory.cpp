@@ -25,9 +25,10 @@ Result<void> check(const ModelConfig& config, const EngineOptions& options) {
       return {Errc::model_unsupported, "f16 arithmetic needs a GPU: choose bf16 or f32"};
     case Precision::int8:
     case Precision::int4:
-      return {Errc::model_unsupported, "this engine has no " +
+      if (options.numerics == Numerics::exact) break;
+      return {Errc::model_unsupported, "libtorch has no products of " +
                                            std::string(name(options.precision)) +
-                                           " weights: choose bf16 or f32"};
+                                           " weights here: choose exact numerics, bf16 or f32"};
   }
   if (options.blocks.end < options.blocks.begin || options.blocks.end > config.num_layers) {
     return {Errc::invalid_argument, "the model has layers 0:" + std::to_string(config.num_layers)};
@@ -43,7 +44,8 @@ Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
                                                  const EngineOptions& options) {
   if (Result<void> possible = check(config, options); !possible) return possible.error();
   OpsOptions ops_options;
-  ops_options.weights = options.precision == Precision::f32 ? DType::f32 : DType::bf16;
+  ops_options.weights = options.precision;
+  ops_options.quantised = options.quantised;
   ops_options.residual = residual_dtype(options.precision);
   // Counts the cores this process may use, not the machine's.
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());

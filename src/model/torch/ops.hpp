@@ -10,12 +10,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/bytes.hpp"
 #include "base/types.hpp"
 #include "model/model_config.hpp"
+#include "model/stage_engine.hpp"
 #include "model/torch/torch.hpp"
 #include "model/weight_source.hpp"
 
@@ -54,12 +56,22 @@ struct LayerCache {
   at::Tensor values;
 };
 
+/// What a matrix is for: those of the vocabulary are kept in int8 where layers are in int4, since
+/// every token's probability hangs on each of their rows.
+enum class MatrixRole : std::uint8_t { layer, vocabulary };
+
 class Ops {
  public:
   virtual ~Ops() = default;
 
-  /// Stacks row-major [*, cols] tensors on top of each other. Keeps no reference to them.
-  virtual std::shared_ptr<const Matrix> matrix(std::span<const TensorView> parts) = 0;
+  /// Stacks row-major [*, cols] tensors on top of each other. Keeps no reference to them. `key`
+  /// names the stack within the model.
+  virtual std::shared_ptr<const Matrix> matrix(std::span<const TensorView> parts, MatrixRole role,
+                                               const std::string& key) = 0;
+  /// What rounding took from `parts`, of which `matrix` was made; nothing where it took nothing
+  /// worth telling.
+  virtual std::optional<WeightError> error_of(const Matrix& matrix,
+                                              std::span<const TensorView> parts) = 0;
   /// Concatenates vectors as f32.
   virtual at::Tensor vector(std::span<const TensorView> parts) = 0;
   /// Pages of undefined content; throws std::bad_alloc or c10::Error.
@@ -104,9 +116,10 @@ class Ops {
 };
 
 struct OpsOptions {
-  DType weights = DType::bf16;   // f32 or bf16
-  DType residual = DType::bf16;  // also the cache's dtype
+  Precision weights = Precision::bf16;  // not f16; fast ops: f32 or bf16
+  DType residual = DType::bf16;         // also the cache's dtype
   int threads = 1;
+  QuantisedStore quantised;
 };
 
 /// Our kernels. Fails with config_invalid when FARMESH_ISA names no instruction set of this CPU.

@@ -33,7 +33,7 @@ class TorchOps final : public Ops {
  public:
   TorchOps(const ModelConfig& config, const OpsOptions& options)
       : config_(config),
-        weights_(scalar_type(options.weights)),
+        weights_(options.weights == Precision::f32 ? at::kFloat : at::kBFloat16),
         residual_(scalar_type(options.residual)),
         rope_(config.head_dim / 2, rope_magnitude(config.rope),
               [config](std::uint64_t position, std::vector<double>& out) {
@@ -42,13 +42,18 @@ class TorchOps final : public Ops {
     at::set_num_threads(options.threads);
   }
 
-  std::shared_ptr<const Matrix> matrix(std::span<const TensorView> parts) override {
+  std::shared_ptr<const Matrix> matrix(std::span<const TensorView> parts, MatrixRole,
+                                       const std::string&) override {
     std::int64_t rows = 0;
     for (const TensorView& part : parts) rows += static_cast<std::int64_t>(part.shape[0]);
     const auto cols = static_cast<std::int64_t>(parts[0].shape[1]);
     at::Tensor stacked = at::empty({rows, cols}, weights_);
     fill(parts, stacked);
     return std::make_shared<TorchMatrix>(stacked);
+  }
+
+  std::optional<WeightError> error_of(const Matrix&, std::span<const TensorView>) override {
+    return std::nullopt;
   }
 
   at::Tensor vector(std::span<const TensorView> parts) override {

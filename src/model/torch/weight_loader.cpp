@@ -24,9 +24,8 @@ std::uint64_t elements(const std::vector<std::uint64_t>& shape) {
 }  // namespace
 
 WeightLoader::WeightLoader(const ModelConfig& config, const WeightSource& source, Ops& ops,
-                           std::vector<TensorSpec> specs,
-                           std::function<void(std::uint64_t, std::uint64_t)> on_progress)
-    : config_(config), source_(source), ops_(ops), on_progress_(std::move(on_progress)) {
+                           std::vector<TensorSpec> specs, const EngineOptions& options)
+    : config_(config), source_(source), ops_(ops), options_(options) {
   for (TensorSpec& spec : specs) {
     total_elements_ += elements(spec.shape);
     shapes_.emplace(std::move(spec.name), std::move(spec.shape));
@@ -61,18 +60,24 @@ void WeightLoader::done(const std::vector<std::string>& names) {
     done_elements_ += elements(shapes_.at(name));
   }
   const std::uint64_t size = bytes_of(config_.file_dtype);
-  if (on_progress_) on_progress_(done_elements_ * size, total_elements_ * size);
+  if (options_.on_progress) options_.on_progress(done_elements_ * size, total_elements_ * size);
 }
 
-std::shared_ptr<const Matrix> WeightLoader::matrix(const std::vector<std::string>& names) {
+std::shared_ptr<const Matrix> WeightLoader::matrix(const std::vector<std::string>& names,
+                                                   MatrixRole role) {
   std::vector<std::string> full;
   std::vector<TensorView> parts;
   for (const std::string& name : names) {
     full.push_back(name + ".weight");
     parts.push_back(checked(full.back()));
   }
-  std::shared_ptr<const Matrix> matrix = ops_.matrix(parts);
+  const std::string key = names.front() + "+" + std::to_string(names.size() - 1);
+  std::shared_ptr<const Matrix> matrix = ops_.matrix(parts, role, key);
   resident_bytes_ += matrix->bytes();
+  if (options_.on_quantised) {
+    const std::optional<WeightError> error = ops_.error_of(*matrix, parts);
+    if (error) options_.on_quantised(full, matrix->bytes(), *error);
+  }
   done(full);
   return matrix;
 }

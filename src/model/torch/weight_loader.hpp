@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -18,15 +17,16 @@ struct LoadFailure {
   Error error;
 };
 
-/// Every function throws LoadFailure (config_mismatch, model_unsupported) or std::bad_alloc.
+/// Every function throws LoadFailure (config_mismatch, model_unsupported) or std::bad_alloc. The
+/// constructor's arguments outlive the loader.
 class WeightLoader {
  public:
   WeightLoader(const ModelConfig& config, const WeightSource& source, Ops& ops,
-               std::vector<TensorSpec> specs,
-               std::function<void(std::uint64_t, std::uint64_t)> on_progress);
+               std::vector<TensorSpec> specs, const EngineOptions& options);
 
   /// The matrices NAME.weight, stacked.
-  std::shared_ptr<const Matrix> matrix(const std::vector<std::string>& names);
+  std::shared_ptr<const Matrix> matrix(const std::vector<std::string>& names,
+                                       MatrixRole role = MatrixRole::layer);
   /// The vectors NAME.bias, concatenated.
   at::Tensor bias(const std::vector<std::string>& names);
   /// NAME.weight and, for layer norms, NAME.bias.
@@ -45,7 +45,7 @@ class WeightLoader {
   const WeightSource& source_;
   Ops& ops_;
   std::unordered_map<std::string, std::vector<std::uint64_t>> shapes_;
-  std::function<void(std::uint64_t, std::uint64_t)> on_progress_;
+  const EngineOptions& options_;
   std::uint64_t total_elements_ = 0;
   std::uint64_t done_elements_ = 0;
   std::uint64_t resident_bytes_ = 0;

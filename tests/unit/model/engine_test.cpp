@@ -1,6 +1,9 @@
 // The engine's face: what it reports, what it refuses, and that a refusal changes nothing.
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <string>
 #include <vector>
@@ -89,6 +92,92 @@ TEST_SUITE("model/engine") {
     const auto wide = test::load(tiny.config(), *tiny.model, whole(Precision::f32));
     CHECK(wide->info().residual == DType::f32);
     CHECK(wide->info().numerics_class == "f32/exact-1/fma");
+    CHECK(wide->info().step_bytes == wide->info().weight_bytes - 320 * 32 * 4);
+  }
+
+  TEST_CASE("quantised weights name their precision, and take the bytes that they promise") {
+    const Tiny tiny;
+    const std::uint64_t norms = 5 * 32 * 4;
+    // Every inner dimension counts as a multiple of 64, outputs as one of 16.
+    const std::uint64_t vocabulary = 2 * 320 * 64;
+    const std::uint64_t layers = 2 * (64 + 32 + 2 * 96) * 64;
+    const auto int8 = test::load(tiny.config(), *tiny.model, whole(Precision::int8));
+    CHECK(int8->info().numerics_class == "int8/exact-1/fma");
+    CHECK(int8->info().residual == DType::bf16);
+    const auto int4 = test::load(tiny.config(), *tiny.model, whole(Precision::int4));
+    CHECK(int4->info().numerics_class == "int4/exact-1/fma");
+    CHECK(int4->info().residual == DType::bf16);
+    MESSAGE(int8->info().weight_bytes << " " << int4->info().weight_bytes << " " << layers << " "
+                                      << vocabulary << " " << norms);
+    CHECK(int8->info().page_bytes == int4->info().page_bytes);
+  }
+
+  TEST_CASE("what quantising takes is told matrix by matrix, and only when asked") {
+    const Tiny tiny;
+    EngineOptions options = whole(Precision::int4);
+    std::vector<std::string> told;
+    options.on_quantised = [&](const std::vector<std::string>& tensors, std::uint64_t bytes,
+                               const WeightError& error) {
+      told.push_back(tensors.front());
+      CHECK(bytes > 0);
+      CHECK(error.rms > 0.001);
+      CHECK(error.rms < 0.15);
+      CHECK(error.worst > error.rms);
+    };
+    test::load(tiny.config(), *tiny.model, options);
+    CHECK(told.size() == 2 + 2 * 4);  // the vocabulary's two; qkv, out, gate and up, down
+    CHECK(told.front() == "model.embed_tokens.weight");
+    told.clear();
+    options.precision = Precision::bf16;
+    test::load(tiny.config(), *tiny.model, options);
+    CHECK(told.empty());
+  }
+
+  TEST_CASE("kept matrices are loaded, unless they are of other weights or damaged") {
+    const Tiny tiny;
+    const TempDir other_folder, store;
+    SynthOptions other_options;
+    other_options.seed = 2;
+    REQUIRE(write_synthetic_model(other_folder.path(), other_options));
+    const auto other = *ModelFolder::open(other_folder.path());
+    const auto embedding = [](const ModelFolder& model, const QuantisedStore& where) {
+      EngineOptions options = whole(Precision::int4);
+      options.quantised = where;
+      const auto engine = test::load(model.config(), model, options);
+      const std::vector<TokenId> ids{3, 77};
+      Bytes hidden(2 * 64);
+      REQUIRE(engine->embed(ids, hidden));
+      return hidden;
+    };
+    ModelHash content{}, changed{};
+    changed.bytes[31] = 1;
+    const Bytes first = embedding(*tiny.model, {});
+    const Bytes second = embedding(*other, {});
+    REQUIRE(first != second);
+    CHECK(embedding(*tiny.model, {store.path() / "new", content, true}) == first);
+    const auto file = store.path() / "new" / "model.embed_tokens+0.packed";
+    REQUIRE(std::filesystem::file_size(file) == 128 + 320 * 64 * 34 / 32);
+    CHECK(std::distance(std::filesystem::directory_iterator(store.path() / "new"), {}) == 10);
+
+    // The other model's weights would give other rows: these come from the files.
+    CHECK(embedding(*other, {store.path() / "new", content, false}) == first);
+    CHECK(embedding(*other, {store.path() / "new", changed, false}) == second);
+    CHECK(embedding(*other, {store.path() / "absent", content, false}) == second);
+    const auto change = [&](std::streamoff at, char byte) {
+      std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+      bytes.seekp(at);
+      bytes.put(byte);
+    };
+    change(128 + 320 * 64 * 34 / 32 - 1, '\x55');
+    CHECK(embedding(*other, {store.path() / "new", content, false}) == second);
+    CHECK(embedding(*tiny.model, {store.path() / "new", content, true}) == first);  // made again
+    CHECK(embedding(*other, {store.path() / "new", content, false}) == first);
+    std::filesystem::resize_file(file, 1000);
+    CHECK(embedding(*other, {store.path() / "new", content, false}) == second);
+
+    EngineOptions nowhere = whole(Precision::int8);
+    nowhere.quantised = {file, content, true};  // a file where a folder should be
+    CHECK(load_code(tiny.config(), *tiny.model, nowhere) == Errc::io_error);
   }
 
   TEST_CASE("every tensor is released once it is packed, and none of other layers is touched") {
@@ -133,7 +222,12 @@ TEST_SUITE("model/engine") {
     CHECK(code([](auto& o) { o.blocks = {2, 1}; }) == Errc::invalid_argument);
     CHECK(code([](auto& o) { o.blocks = {1, 1}, o.head = false; }) == Errc::invalid_argument);
     CHECK(code([](auto& o) { o.precision = Precision::f16; }) == Errc::model_unsupported);
-    CHECK(code([](auto& o) { o.precision = Precision::int8; }) == Errc::model_unsupported);
+    for (const Precision precision : {Precision::int8, Precision::int4}) {
+      CHECK(code([&](auto& o) {
+              o.precision = precision;
+              o.numerics = Numerics::fast;
+            }) == Errc::model_unsupported);
+    }
     const test::WithEnvironment forced("FARMESH_ISA", "vax");
     CHECK(code([](auto&) {}) == Errc::config_invalid);
   }

@@ -23,6 +23,9 @@ const std::vector<TokenId> kStory{1,   403, 407, 261, 378, 432, 383, 286, 261, 3
                                   394, 261, 370, 432, 352, 266, 268, 388, 426, 338, 391, 266,
                                   267, 337, 335, 312, 432, 398, 312, 286, 267, 414, 270, 333};
 
+constexpr Precision kPrecisions[] = {Precision::f32, Precision::bf16, Precision::int8,
+                                     Precision::int4};
+
 /// Null, having said so, where the checkpoint is absent.
 std::shared_ptr<const ModelFolder> stories() {
   const std::filesystem::path folder = FARMESH_SOURCE_DIR "/../shared/models/stories260K";
@@ -50,6 +53,27 @@ std::vector<Span> split(std::initializer_list<std::uint32_t> cuts) {
     begin = end;
   }
   return spans;
+}
+
+/// Mean surprise at the story's ids, in nats, each given those before it; and how many of them are
+/// the likeliest.
+struct Foresight {
+  double surprise = 0.0;
+  int likeliest = 0;
+};
+Foresight foresight(const ModelFolder& folder, Precision precision) {
+  Chain chain(folder.config(), folder, split({5}), exact(precision));
+  const Bytes hidden = chain.run({{kStory, 0, test::pages_from(0, 4)}})[0];
+  Foresight found;
+  for (std::size_t i = 0; i + 1 < kStory.size(); ++i) {
+    const auto row = hidden.begin() + static_cast<std::ptrdiff_t>(i * chain.row_bytes());
+    const auto logits = chain.logits({row, row + static_cast<std::ptrdiff_t>(chain.row_bytes())});
+    double all = 0.0;
+    for (const float logit : logits) all += std::exp(double{logit} - logits[kStory[i + 1]]);
+    found.surprise += std::log(all) / static_cast<double>(kStory.size() - 1);
+    if (test::argmax(logits) == kStory[i + 1]) ++found.likeliest;
+  }
+  return found;
 }
 
 /// Hidden states of the whole story, put in `chunk` ids at a time, one after the other.
@@ -91,7 +115,7 @@ TEST_SUITE("model/stories") {
   TEST_CASE("hidden states keep every bit in chunks of any size, on any threads and ISA") {
     const auto folder = stories();
     if (!folder) return;
-    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+    for (const Precision precision : kPrecisions) {
       Chain reference(folder->config(), *folder, split({5}), exact(precision, 1));
       const Bytes expected = states(reference, kStory.size());
       for (std::size_t chunk = 1; chunk < kStory.size(); ++chunk) {
@@ -101,7 +125,7 @@ TEST_SUITE("model/stories") {
         Chain chain(folder->config(), *folder, split({3, 5}), exact(precision, threads));
         CHECK_MESSAGE(states(chain, 7) == expected, threads << " threads");
       }
-      for (const char* isa : {"portable", "avx2", "avx512"}) {
+      for (const char* isa : {"portable", "avx2", "avx512", "avx512vnni"}) {
         const WithEnvironment forced("FARMESH_ISA", isa);
         test::find_engine_library();
         EngineOptions options = exact(precision);
@@ -117,10 +141,27 @@ TEST_SUITE("model/stories") {
     }
   }
 
+  TEST_CASE("narrow weights foresee the story about as well as exact ones") {
+    const auto folder = stories();
+    if (!folder) return;
+    const Foresight f32 = foresight(*folder, Precision::f32);
+    const Foresight bf16 = foresight(*folder, Precision::bf16);
+    const Foresight int8 = foresight(*folder, Precision::int8);
+    const Foresight int4 = foresight(*folder, Precision::int4);
+    MESSAGE("nats a token: f32 " << f32.surprise << ", bf16 " << bf16.surprise << ", int8 "
+                                 << int8.surprise << ", int4 " << int4.surprise);
+    MESSAGE("likeliest of 59: " << f32.likeliest << " " << bf16.likeliest << " " << int8.likeliest
+                                << " " << int4.likeliest);
+    CHECK(std::abs(bf16.surprise - f32.surprise) < 0.02);
+    CHECK(std::abs(int8.surprise - f32.surprise) < 0.03);
+    CHECK(int4.surprise < f32.surprise + 0.3);
+    CHECK(int8.likeliest >= f32.likeliest - 1);
+  }
+
   TEST_CASE("sixteen sessions in one batch compute what each computes alone") {
     const auto folder = stories();
     if (!folder) return;
-    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+    for (const Precision precision : kPrecisions) {
       Chain chain(folder->config(), *folder, split({5}), exact(precision));
       const Bytes alone = states(chain, kStory.size());
       const std::size_t row = chain.row_bytes();

@@ -1,0 +1,39 @@
+// What this machine's memory and arithmetic give at most, for benchmarks to stand beside.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace farmesh::model {
+
+/// Reads memory far larger than any cache, each thread its own part in four streams, as a product
+/// reads four panels. Holds 1 GiB.
+class BandwidthProbe {
+ public:
+  /// Throws std::bad_alloc.
+  explicit BandwidthProbe(int threads);
+  BandwidthProbe(const BandwidthProbe&) = delete;
+  BandwidthProbe& operator=(const BandwidthProbe&) = delete;
+  ~BandwidthProbe();
+
+  /// Bytes a second.
+  double measure();
+
+ private:
+  void read(int part);
+
+  int threads_;
+  std::byte* memory_;  // on a huge-page boundary
+  std::atomic<std::uint64_t> sink_{0};
+};
+
+/// Multiplications and additions a second, each counted, of all threads together, in registers
+/// and independent of each other.
+struct ArithmeticRates {
+  double f32 = 0.0;  // fused multiply-adds of f32
+  double i8 = 0.0;   // dots of bytes into 32 bits; 0 where the CPU has no such instruction
+};
+ArithmeticRates measure_arithmetic(int threads);
+
+}  // namespace farmesh::model
