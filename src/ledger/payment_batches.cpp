@@ -31,6 +31,20 @@ Result<void> fill_in_wallets(Database& db) {
 
 using Sums = std::vector<std::tuple<std::string, Far>>;  // wallet, amount
 
+constexpr const char* kTake =
+    "UPDATE far_session_contributions SET batch_id = ?1 WHERE batch_id IS NULL AND paid_at IS "
+    "NULL AND created_at <= ?2 AND wallet_address IN (SELECT wallet_address FROM "
+    "far_payment_items WHERE batch_id = ?3)";
+constexpr const char* kTakenSums =
+    " RETURNING wallet_address, {payment_far}) SELECT wallet_address, sum({payment_far}) FROM "
+    "taken GROUP BY wallet_address";
+
+/// Where nobody else can write meanwhile, what was chosen is what is taken: nothing to mend.
+Result<Sums> take_alone(Database& db, const std::string& id, LedgerTime payable_before) {
+  const auto taken = db.execute(kTake, {id, payable_before, id});
+  return taken ? Result<Sums>(Sums()) : taken.error();
+}
+
 /// Gives the chosen wallets' work to the batch. The items are written before, because they say
 /// which wallets; their amounts after, because only rows that are in the batch count.
 Result<void> take_work(Database& db, const std::string& id, const Sums& chosen,
@@ -42,16 +56,11 @@ Result<void> take_work(Database& db, const std::string& id, const Sums& chosen,
         {id, wallet, amount, id});
     if (!made) return made.error();
   }
-  const auto taken = db.execute(
-      "UPDATE far_session_contributions SET batch_id = ?1 WHERE batch_id IS NULL AND paid_at IS "
-      "NULL AND created_at <= ?2 AND wallet_address IN (SELECT wallet_address FROM "
-      "far_payment_items WHERE batch_id = ?3)",
-      {id, payable_before, id});
-  if (!taken) return taken.error();
-  const auto sums = db.query<std::string, Far>(
-      "SELECT wallet_address, sum({payment_far}) FROM far_session_contributions WHERE "
-      "batch_id = ?1 GROUP BY wallet_address",
-      {id});
+  const auto sums =
+      db.dialect() == Dialect::postgres
+          ? db.query<std::string, Far>(std::string("WITH taken AS (") + kTake + kTakenSums,
+                                       {id, payable_before, id})
+          : take_alone(db, id, payable_before);
   if (!sums) return sums.error();
   for (const auto& sum : *sums) {
     if (std::ranges::find(chosen, sum) != chosen.end()) continue;
@@ -62,6 +71,30 @@ Result<void> take_work(Database& db, const std::string& id, const Sums& chosen,
     if (!mended) return mended.error();
   }
   return {};
+}
+
+/// The wallets whose work is due, largest amounts first.
+Result<Sums> choose(Database& db, const ClaimOptions& options) {
+  const Far minimum = std::max(options.minimum, Far::from_units(1));
+  const LedgerTime dust_before = options.dust_before.value_or(LedgerTime());
+  const auto due = db.query<std::string, Far>(
+      "SELECT wallet_address, sum({payment_far}) FROM far_session_contributions WHERE batch_id "
+      "IS NULL AND paid_at IS NULL AND wallet_address <> '' AND created_at <= ?1 GROUP BY "
+      "wallet_address HAVING sum({payment_far}) >= ?2 OR (sum({payment_far}) > 0 AND "
+      "min(created_at) <= ?3) ORDER BY 2 DESC, 1 LIMIT ?4",
+      {options.payable_before, minimum, dust_before,
+       static_cast<std::int64_t>(options.max_wallets)});
+  if (!due) return due.error();
+  if (!options.max_total) return *due;
+  Sums chosen;
+  Far total;
+  for (const auto& [wallet, amount] : *due) {
+    const std::optional<Far> with = total.plus(amount);
+    if (!with || *with > *options.max_total) continue;
+    total = *with;
+    chosen.emplace_back(wallet, amount);
+  }
+  return chosen;
 }
 
 Result<void> write_totals(Database& db, const std::string& id) {
@@ -140,7 +173,6 @@ std::string_view name(BatchStatus status) noexcept {
 Result<std::optional<PaymentBatch>> PaymentBatches::claim(const ClaimOptions& options) {
   using Claimed = std::optional<PaymentBatch>;
   const std::string id = new_uuid();
-  const Far minimum = std::max(options.minimum, Far::from_units(1));
   return store_->transact([&](Database& db) -> Result<Claimed> {
     // One payer at a time: a wallet's work is not torn between two that each find it too little.
     Result<void> step = db.lock(kClaimLock);
@@ -154,11 +186,7 @@ Result<std::optional<PaymentBatch>> PaymentBatches::claim(const ClaimOptions& op
       Result<PaymentBatch> batch = load_batch(db, id);
       return batch ? Result<Claimed>(std::move(*batch)) : batch.error();
     }
-    const auto chosen = db.query<std::string, Far>(
-        "SELECT wallet_address, sum({payment_far}) FROM far_session_contributions WHERE batch_id "
-        "IS NULL AND paid_at IS NULL AND wallet_address <> '' AND created_at <= ?1 GROUP BY "
-        "wallet_address HAVING sum({payment_far}) >= ?2 ORDER BY 2 DESC, 1 LIMIT ?3",
-        {options.payable_before, minimum, static_cast<std::int64_t>(options.max_wallets)});
+    const Result<Sums> chosen = choose(db, options);
     if (!chosen) return chosen.error();
     const auto released = db.query<std::string>(
         "SELECT batch_id FROM far_payment_items WHERE paying_batch_id IS NULL AND "
@@ -181,6 +209,16 @@ Result<std::optional<PaymentBatch>> PaymentBatches::claim(const ClaimOptions& op
     if (!step) return step.error();
     Result<PaymentBatch> batch = load_batch(db, id);
     return batch ? Result<Claimed>(std::move(*batch)) : batch.error();
+  });
+}
+
+Result<std::vector<Payable>> PaymentBatches::payable(const ClaimOptions& options) {
+  return store_->transact([&](Database& db) -> Result<std::vector<Payable>> {
+    const Result<Sums> chosen = choose(db, options);
+    if (!chosen) return chosen.error();
+    std::vector<Payable> payable;
+    for (const auto& [wallet, amount] : *chosen) payable.push_back({wallet, amount});
+    return payable;
   });
 }
 
@@ -245,6 +283,61 @@ Result<void> PaymentBatches::confirm(const std::string& id, const Confirmation& 
          now});
     if (!written) return written.error();
     return pay_items(db, id, confirmation.tx_hash, now);
+  });
+}
+
+Result<void> PaymentBatches::reopen(const std::string& id) {
+  return store_->transact([&](Database& db) -> Result<void> {
+    const auto batch = lock_batch(db, id);
+    if (!batch) return batch.error();
+    const BatchStatus status = std::get<0>(*batch);
+    if (status == BatchStatus::submitted) return {};
+    if (status != BatchStatus::confirmed) {
+      return Error{Errc::ledger_conflict, "the batch is " + std::string(name(status))};
+    }
+    // In this order: a paid contribution opens only while its item is pending.
+    auto step = db.execute(
+        "UPDATE far_payment_batches SET status = 'submitted', block_number = NULL, confirmed_at = "
+        "NULL, error_message = 'reopened: the chain forgot its transaction' WHERE id = ?1",
+        {id});
+    if (step) {
+      step = db.execute(
+          "UPDATE far_payment_items SET status = 'pending' WHERE paying_batch_id = ?1", {id});
+    }
+    if (step) {
+      step = db.execute(
+          "UPDATE far_session_contributions SET payment_tx_hash = NULL, paid_at = NULL WHERE "
+          "batch_id IN (SELECT batch_id FROM far_payment_items WHERE paying_batch_id = ?1) AND "
+          "EXISTS (SELECT 1 FROM far_payment_items i WHERE i.paying_batch_id = ?2 AND i.batch_id = "
+          "far_session_contributions.batch_id AND i.wallet_address = "
+          "far_session_contributions.wallet_address)",
+          {id, id});
+    }
+    return step ? Result<void>() : step.error();
+  });
+}
+
+Result<std::vector<ConfirmedBatch>> PaymentBatches::confirmed_since(LedgerTime since) {
+  return store_->transact([&](Database& db) -> Result<std::vector<ConfirmedBatch>> {
+    const auto rows = db.query<std::string, std::string, std::uint64_t>(
+        "SELECT id, tx_hash, coalesce(block_number, 0) FROM far_payment_batches WHERE status = "
+        "'confirmed' AND confirmed_at >= ?1 ORDER BY confirmed_at, id",
+        {since});
+    if (!rows) return rows.error();
+    std::vector<ConfirmedBatch> batches;
+    for (const auto& [id, hash, block] : *rows) batches.push_back({id, hash, block});
+    return batches;
+  });
+}
+
+Result<Far> PaymentBatches::claimed_since(LedgerTime since) {
+  return store_->transact([&](Database& db) -> Result<Far> {
+    const auto row = db.query_one<Far>(
+        "SELECT coalesce(sum({total_amount_far}), 0) FROM far_payment_batches WHERE created_at >= "
+        "?1 AND status <> 'failed'",
+        {since});
+    if (!row) return row.error();
+    return std::get<0>(**row);
   });
 }
 

@@ -2,8 +2,9 @@
 //
 // Takes contributions that nobody has claimed, gives batches of one amount a wallet. States:
 //   pending ── submit ──► submitted ── confirm ──► confirmed
-//      ▲                      │ fail
-//      └──── submit ◄──── failed
+//                          ▲  │ fail     ◄── reopen ──┘
+//                  submit  │  ▼
+//                          failed
 // A contribution joins one batch, for ever. An amount that its wallet cannot receive is held, and
 // once released carried by the next batch's transaction. Every call may be repeated: doing twice
 // is doing once. Several payers may share a ledger: no contribution is ever in two batches.
@@ -42,6 +43,21 @@ struct ClaimOptions {
   Far minimum = Far::from_units(10 * Far::kUnitsPerFar);  // a wallet's; less waits
   LedgerTime payable_before{};                            // work that ended later waits
   std::size_t max_wallets = 500;
+  std::optional<Far> max_total;           // wallets that would pass it wait
+  std::optional<LedgerTime> dust_before;  // work this old is paid below the minimum too
+};
+
+/// What claim() would take now.
+struct Payable {
+  std::string wallet;
+  Far amount;
+};
+
+/// A batch that was confirmed, as the chain has to keep it.
+struct ConfirmedBatch {
+  std::string id;
+  std::string tx_hash;
+  std::uint64_t block_number = 0;
 };
 
 struct Confirmation {
@@ -64,6 +80,8 @@ class PaymentBatches {
 
   /// A new batch of what is payable, largest amounts first; nothing when there is nothing.
   Result<std::optional<PaymentBatch>> claim(const ClaimOptions& options);
+  /// What claim() would take, without what was released; changes nothing.
+  Result<std::vector<Payable>> payable(const ClaimOptions& options);
 
   /// Fails with not_found.
   Result<PaymentBatch> batch(const std::string& id);
@@ -76,6 +94,13 @@ class PaymentBatches {
   /// It is deep enough in the chain: its contributions are paid. Fails with not_found, or
   /// ledger_conflict when it was never submitted, or was confirmed by another transaction.
   Result<void> confirm(const std::string& id, const Confirmation& confirmation);
+  /// The chain has forgotten its transaction: it is submitted again, and its contributions unpaid.
+  /// Fails with not_found, or ledger_conflict when it is neither confirmed nor submitted.
+  Result<void> reopen(const std::string& id);
+  /// Confirmed since `since`, oldest first.
+  Result<std::vector<ConfirmedBatch>> confirmed_since(LedgerTime since);
+  /// The sum of all batches that were made since then and have not failed.
+  Result<Far> claimed_since(LedgerTime since);
   /// It will not happen as submitted. Fails as submit() does.
   Result<void> fail(const std::string& id, const std::string& why);
 

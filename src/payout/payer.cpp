@@ -1,0 +1,501 @@
+#include "payout/payer.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/digest.hpp"
+#include "base/log.hpp"
+#include "evm/wei.hpp"
+
+namespace farmesh::payout {
+namespace {
+
+// Estimates are made on a state that moves on: a new recipient costs more than a known one.
+constexpr std::uint64_t kGasMargin = 5;  // a fifth more
+
+std::string random_owner() {
+  std::array<std::uint8_t, 16> bytes;
+  random_bytes(bytes);
+  return to_hex(bytes);
+}
+
+std::string gwei_text(const evm::U256& wei) {
+  std::string digits = wei.to_decimal();
+  if (digits.size() < 10) digits.insert(0, 10 - digits.size(), '0');
+  return digits.substr(0, digits.size() - 9) + '.' + digits.substr(digits.size() - 9);
+}
+
+std::vector<ledger::UserCharge> user_charges(const std::vector<Part>& charges) {
+  std::vector<ledger::UserCharge> all;
+  for (const Part& charge : charges) {
+    all.push_back({evm::to_lower_case(charge.who), charge.amount});
+  }
+  return all;
+}
+
+bool payable_address(const evm::Address& address, const evm::Address& escrow) {
+  return !address.is_zero() && address != escrow;
+}
+
+}  // namespace
+
+std::string_view name(Did did) noexcept {
+  switch (did) {
+    case Did::idle: return "idle";
+    case Did::standby: return "standby";
+    case Did::paused: return "paused";
+    case Did::claimed: return "claimed";
+    case Did::held: return "held";
+    case Did::sent: return "sent";
+    case Did::waiting: return "waiting";
+    case Did::confirmed: return "confirmed";
+    case Did::reopened: return "reopened";
+    case Did::failed: return "failed";
+  }
+  return "?";
+}
+
+// A transaction of a batch, as it was written down before it was sent.
+struct Payer::Sent {
+  ledger::StoredTransaction stored;
+  evm::SignedTransaction transaction;
+};
+
+Payer::Payer(std::shared_ptr<ledger::Store> store, Chain& chain, evm::Signer& signer,
+             PayerOptions options)
+    : store_(std::move(store)),
+      chain_(chain),
+      signer_(signer),
+      options_(std::move(options)),
+      batches_(store_),
+      book_(store_) {
+  if (options_.owner.empty()) options_.owner = random_owner();
+  if (!options_.backing) options_.backing = signer_.address();
+  options_.confirmations = std::max<std::uint64_t>(options_.confirmations, 1);
+}
+
+std::string Payer::lease_name() const {
+  return "payout " + std::to_string(chain_.id()) + " " + evm::to_lower_case(signer_.address());
+}
+
+std::string Payer::schedule_name() const { return "last run " + std::to_string(chain_.id()); }
+
+Result<void> Payer::yield() {
+  if (!lease_) return {};
+  const Result<void> done = book_.yield(*lease_);
+  lease_.reset();
+  return done;
+}
+
+Result<Step> Payer::step() {
+  auto lease = book_.acquire(lease_name(), options_.owner, options_.lease);
+  if (!lease) return lease.error();
+  lease_ = *std::move(lease);
+  if (!lease_) return Step{Did::standby, "", "another payer sends for this address"};
+
+  auto reopened = watch_confirmed();
+  if (!reopened) return reopened.error();
+  if (*reopened) return **std::move(reopened);
+
+  const auto paused = book_.paused();
+  if (!paused) return paused.error();
+  auto batch = next_batch();
+  if (!batch) return batch.error();
+  // What was sent is seen through; nothing new begins.
+  if (*paused && !(*batch && (*batch)->status == ledger::BatchStatus::submitted)) {
+    return Step{Did::paused, "", **paused};
+  }
+  if (*batch) return drive(**batch);
+  auto claimed = claim();
+  if (!claimed) return claimed.error();
+  if (*claimed) return **std::move(claimed);
+  return Step{Did::idle, "", "nothing is due"};
+}
+
+// Confirmed is not for ever: for a day each batch is looked for again.
+Result<std::optional<Step>> Payer::watch_confirmed() {
+  const auto recent = batches_.confirmed_since(now() - options_.watch);
+  if (!recent) return recent.error();
+  for (const ledger::ConfirmedBatch& batch : *recent) {
+    const auto on_chain = chain_.batch(batch_key(batch.id));
+    if (!on_chain) return on_chain.error();
+    if (on_chain->settled_block != 0) continue;
+    // An endpoint that lags behind knows it neither: only one that has passed the block counts.
+    const auto head = chain_.head();
+    if (!head) return head.error();
+    if (*head < batch.block_number) continue;
+    const Result<void> opened = batches_.reopen(batch.id);
+    if (!opened) return opened.error();
+    reopened_[batch.id] = now();
+    return std::optional(
+        Step{Did::reopened, batch.id, "the chain forgot " + batch.tx_hash + ": it is sent again"});
+  }
+  return std::optional<Step>();
+}
+
+// Those that were sent come first: they hold a nonce. One that the chain refuses steps aside.
+Result<std::optional<ledger::PaymentBatch>> Payer::next_batch() {
+  auto open = batches_.open_batches();
+  if (!open) return open.error();
+  for (ledger::PaymentBatch& batch : *open) {
+    if (batch.status == ledger::BatchStatus::submitted) return std::optional(std::move(batch));
+  }
+  for (ledger::PaymentBatch& batch : *open) {
+    if (batch.items.empty()) continue;  // all of it is held
+    const auto refused = refused_.find(batch.id);
+    const bool rests = refused != refused_.end() && now() >= refused->second &&
+                       now() < refused->second + options_.retry_after;
+    if (!rests) return std::optional(std::move(batch));
+  }
+  return std::optional<ledger::PaymentBatch>();
+}
+
+Result<ledger::ClaimOptions> Payer::claim_options() {
+  ledger::ClaimOptions wanted;
+  wanted.minimum = options_.minimum;
+  wanted.payable_before = now() - options_.hold;
+  wanted.max_wallets = options_.max_wallets;
+  if (options_.dust_after.count() > 0) wanted.dust_before = now() - options_.dust_after;
+  if (options_.daily_limit) {
+    const auto made = batches_.claimed_since(now() - std::chrono::hours(24));
+    if (!made) return made.error();
+    const std::optional<Far> left = options_.daily_limit->minus(*made);
+    wanted.max_total = left && *left > Far() ? *left : Far();
+  }
+  return wanted;
+}
+
+Result<std::optional<Step>> Payer::claim() {
+  if (options_.schedule && !run_now_) {
+    const auto last = book_.last_run(schedule_name());
+    if (!last) return last.error();
+    if (!*last) {  // the first week has begun
+      const Result<void> noted = book_.set_last_run(schedule_name(), now());
+      return noted ? Result<std::optional<Step>>(std::optional<Step>()) : noted.error();
+    }
+    if (**last >= last_moment(*options_.schedule, now())) return std::optional<Step>();
+  }
+  const auto wanted = claim_options();
+  if (!wanted) return wanted.error();
+  const auto batch = batches_.claim(*wanted);
+  if (!batch) return batch.error();
+  if (*batch) {
+    return std::optional(Step{Did::claimed, (*batch)->id,
+                              std::to_string((*batch)->items.size()) + " wallets, " +
+                                  (*batch)->total.to_string() + " $FAR"});
+  }
+  if (wanted->max_total) {
+    ledger::ClaimOptions without = *wanted;
+    without.max_total.reset();
+    const auto more = batches_.payable(without);
+    if (!more) return more.error();
+    if (!more->empty()) {
+      return std::optional(Step{Did::waiting, "",
+                                "the daily limit leaves " + wanted->max_total->to_string() +
+                                    " $FAR: " + std::to_string(more->size()) + " wallets wait"});
+    }
+  }
+  if (!options_.schedule) return std::optional<Step>();
+  run_now_ = false;
+  const Result<void> noted = book_.set_last_run(schedule_name(), now());
+  if (!noted) return noted.error();
+  return std::optional<Step>();
+}
+
+Result<Step> Payer::drive(const ledger::PaymentBatch& batch) {
+  const auto stored = book_.transactions(batch.id);
+  if (!stored) return stored.error();
+  std::vector<Sent> sent;
+  for (const ledger::StoredTransaction& one : *stored) {
+    if (one.chain_id != chain_.id()) {
+      return Error{Errc::config_invalid,
+                   "batch " + batch.id + " was sent on chain " + std::to_string(one.chain_id)};
+    }
+    auto decoded = evm::decode_transaction(one.raw);
+    if (!decoded || evm::to_hex0x(decoded->hash) != one.tx_hash) {
+      return Error{Errc::ledger_damaged, "transaction " + one.tx_hash + " is not what it was"};
+    }
+    sent.push_back({one, *std::move(decoded)});
+  }
+  if (!sent.empty()) return look_after(batch, sent);
+  auto held = hold_unpayable(batch);
+  if (!held) return held.error();
+  if (*held) return **std::move(held);
+  return send_new(batch);
+}
+
+// What became of the transactions of a batch.
+Result<Step> Payer::look_after(const ledger::PaymentBatch& batch, const std::vector<Sent>& sent) {
+  for (const Sent& one : sent) {
+    const auto receipt = chain_.receipt(one.transaction.hash);
+    if (!receipt) return receipt.error();
+    if (*receipt && (*receipt)->succeeded) return confirm(batch, one, **receipt);
+  }
+  const auto on_chain = chain_.batch(batch_key(batch.id));
+  if (!on_chain) return on_chain.error();
+  if (on_chain->settled_block != 0) {
+    return Step{Did::waiting, batch.id, "settled, but no endpoint shows its receipt yet"};
+  }
+  const auto nonce = chain_.next_nonce(signer_.address());
+  if (!nonce) return nonce.error();
+  // The newest that can still be mined: with the highest fee of its nonce.
+  const auto live = std::find_if(sent.rbegin(), sent.rend(), [&](const Sent& one) {
+    return one.transaction.sender == signer_.address() &&
+           one.transaction.transaction.nonce >= *nonce;
+  });
+  if (live == sent.rend()) {
+    // All are dead: reverted, or their nonces were used by others. The id is free still.
+    const auto paused = book_.paused();
+    if (!paused) return paused.error();
+    if (*paused) return Step{Did::paused, batch.id, **paused};
+    auto held = hold_unpayable(batch);
+    if (!held) return held.error();
+    if (*held) return **std::move(held);
+    return send_new(batch);
+  }
+  LedgerTime since = live->stored.created_at;
+  // After a reorganisation the same bytes get their time again, so that the hash stays.
+  if (const auto found = reopened_.find(batch.id); found != reopened_.end()) {
+    since = std::max(since, found->second);
+  }
+  if (now() - since >= options_.stuck_after) return raise(batch, *live);
+  // Pools forget: the same bytes again do no harm.
+  const Result<void> again = chain_.send(live->transaction.raw);
+  if (!again && again.error().code == Errc::fee_too_low) return raise(batch, *live);
+  if (!again && again.error().code != Errc::nonce_taken) return again.error();
+  return Step{Did::waiting, batch.id, "for " + live->stored.tx_hash + " to be mined"};
+}
+
+Result<Step> Payer::confirm(const ledger::PaymentBatch& batch, const Sent& landed,
+                            const evm::Receipt& receipt) {
+  const auto head = chain_.head();
+  if (!head) return head.error();
+  const std::uint64_t depth = *head >= receipt.block_number ? *head - receipt.block_number + 1 : 0;
+  if (depth < options_.confirmations) {
+    return Step{
+        Did::waiting, batch.id,
+        std::to_string(depth) + " of " + std::to_string(options_.confirmations) + " confirmations"};
+  }
+  // Two questions, so that one wrong answer pays nobody on paper.
+  const auto on_chain = chain_.batch(batch_key(batch.id));
+  if (!on_chain) return on_chain.error();
+  if (on_chain->settled_block == 0) {
+    return Step{Did::waiting, batch.id, "its receipt and the escrow disagree"};
+  }
+  const auto call = decode_settlement(landed.transaction.transaction.data);
+  if (!call) return Error{Errc::ledger_damaged, "batch " + batch.id + " sent another call"};
+  const Result<void> charged = book_.set_charges(batch.id, user_charges(call->charges), call->fee);
+  if (!charged) return charged.error();
+  if (batch.status != ledger::BatchStatus::submitted) {
+    const Result<void> marked = batches_.submit(batch.id, landed.stored.tx_hash);
+    if (!marked) return marked.error();
+  }
+  const Result<void> done =
+      batches_.confirm(batch.id, {landed.stored.tx_hash, receipt.block_number, receipt.gas_used,
+                                  gwei_text(receipt.gas_price)});
+  if (!done) return done.error();
+  return Step{Did::confirmed, batch.id,
+              batch.total.to_string() + " $FAR in " + landed.stored.tx_hash + ", " +
+                  std::to_string(receipt.gas_used) + " gas"};
+}
+
+// Text that is no address, and addresses whose payment would stop the whole batch.
+Result<std::optional<Step>> Payer::hold_unpayable(const ledger::PaymentBatch& batch) {
+  std::optional<Step> step;
+  for (const ledger::PaymentItem& item : batch.items) {
+    const auto address = evm::parse_address(item.wallet);
+    const bool bad = !address || !payable_address(*address, chain_.escrow());
+    if (!bad) continue;
+    if (batch.status == ledger::BatchStatus::submitted) {
+      const Result<void> failed = batches_.fail(batch.id, "a recipient cannot be paid");
+      if (!failed) return failed.error();
+    }
+    const Result<void> held =
+        batches_.hold(batch.id, item.wallet, address ? "cannot receive" : "not an address");
+    if (!held) return held.error();
+    step = Step{Did::held, batch.id, item.wallet + " cannot be paid: its amount is held"};
+  }
+  return step;
+}
+
+Method Payer::choose(std::size_t payments, std::size_t charges, const evm::Fees& fees) const {
+  const std::uint64_t gas = expected_gas(Method::direct, payments, charges);
+  if (gas > options_.max_gas) return Method::merkle;
+  if (!options_.max_cost) return Method::direct;
+  const auto cost = checked_multiply(fees.max_fee_per_gas, gas);
+  return cost && *cost <= *options_.max_cost ? Method::direct : Method::merkle;
+}
+
+bool Payer::too_dear(const evm::Fees& fees) const {
+  return options_.max_fee_per_gas && fees.max_fee_per_gas > *options_.max_fee_per_gas;
+}
+
+// Users who owe most pay first, up to what the escrow would let us take; the rest is ours.
+Result<void> Payer::plan_charges(Settlement& settlement) {
+  Far left;
+  for (const Part& payment : settlement.payments) {
+    const std::optional<Far> more = left.plus(payment.amount);
+    if (!more) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
+    left = *more;
+  }
+  const Far paid = left;
+  const auto debts = book_.debts(settlement.batch_id);
+  if (!debts) return debts.error();
+  std::map<evm::Address, Far> charges;
+  Far available;  // what users still could pay, for the fee
+  if (options_.take_fee) {
+    const auto due = book_.fees_due(settlement.batch_id);
+    if (!due) return due.error();
+    const auto bps = due->is_zero() ? Result<std::uint64_t>(0) : chain_.max_fee_bps();
+    if (!bps) return bps.error();
+    // fee <= charged * bps / 10000, and charged = paid + fee.
+    if (*bps > 0 && *bps < 10'000) {
+      const auto most = Far::from_units(paid.units() / 10'000 * static_cast<std::int64_t>(*bps));
+      available = std::min(*due, most);
+    }
+  }
+  const std::optional<Far> wanted = left.plus(available);
+  if (!wanted) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
+  left = *wanted;
+  for (const ledger::UserCharge& debt : *debts) {
+    if (left.is_zero() || charges.size() >= options_.max_charges) break;
+    const auto user = evm::parse_address(debt.account);
+    if (!user || *user == *options_.backing) continue;
+    const auto account = chain_.account(*user);
+    if (!account) return account.error();
+    const auto chargeable = evm::from_wei(account->chargeable);
+    const Far most = chargeable ? chargeable->amount : debt.amount;
+    const Far charge = std::min({left, debt.amount, most});
+    if (charge.is_zero()) continue;
+    charges[*user] = charge;
+    left = *left.minus(charge);
+  }
+  // The platform does not pay its own fee.
+  const Far waived = std::min(left, available);
+  settlement.fee = *available.minus(waived);
+  left = *left.minus(waived);
+  if (!left.is_zero()) charges[*options_.backing] = left;
+  for (const auto& [who, amount] : charges) settlement.charges.push_back({who, amount});
+  return {};
+}
+
+Result<Settlement> Payer::plan(const ledger::PaymentBatch& batch, const evm::Fees& fees) {
+  auto payments = payments_of(batch);
+  if (!payments) return payments;
+  Settlement settlement = *std::move(payments);
+  const Result<void> charged = plan_charges(settlement);
+  if (!charged) return charged.error();
+  settlement.method = choose(settlement.payments.size(), settlement.charges.size(), fees);
+  return settlement;
+}
+
+Result<Step> Payer::send_new(const ledger::PaymentBatch& batch) {
+  const auto fees = chain_.fees();
+  if (!fees) return fees.error();
+  if (too_dear(*fees)) {
+    return Step{Did::waiting, batch.id,
+                "for lower fees: " + gwei_text(fees->max_fee_per_gas) + " gwei now"};
+  }
+  auto settlement = plan(batch, *fees);
+  if (!settlement) return settlement.error();
+  auto data = encode_settlement(*settlement, chain_.id(), chain_.escrow());
+  if (!data) return data.error();
+  const auto gas = chain_.estimate_gas(signer_.address(), *data);
+  if (!gas) {
+    return gas.error().code == Errc::call_reverted ? refuse(batch, gas.error()) : gas.error();
+  }
+  auto nonce = chain_.next_nonce(signer_.address());
+  if (!nonce) return nonce.error();
+  const auto taken =
+      book_.highest_nonce(chain_.id(), evm::to_lower_case(signer_.address()), batch.id);
+  if (!taken) return taken.error();
+  evm::Transaction transaction;
+  transaction.chain_id = chain_.id();
+  transaction.nonce = *taken ? std::max(*nonce, **taken + 1) : *nonce;
+  transaction.gas_limit = *gas + *gas / kGasMargin;
+  transaction.max_fee_per_gas = fees->max_fee_per_gas;
+  transaction.max_priority_fee_per_gas = fees->max_priority_fee_per_gas;
+  transaction.to = chain_.escrow();
+  transaction.data = *std::move(data);
+  return sign_and_send(batch.id, std::move(transaction),
+                       std::to_string(settlement->payments.size()) + " payments, " +
+                           std::string(name(settlement->method)));
+}
+
+Result<Step> Payer::raise(const ledger::PaymentBatch& batch, const Sent& stuck) {
+  const auto now_fees = chain_.fees();
+  if (!now_fees) return now_fees.error();
+  evm::Transaction transaction = stuck.transaction.transaction;
+  const auto raised = evm::raise_fees(
+      {transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas}, *now_fees);
+  if (!raised || too_dear(*raised)) {
+    const Result<void> again = chain_.send(stuck.transaction.raw);
+    if (!again && again.error().code != Errc::fee_too_low &&
+        again.error().code != Errc::nonce_taken) {
+      return again.error();
+    }
+    return Step{Did::waiting, batch.id, "the next fee would pass the limit"};
+  }
+  transaction.max_fee_per_gas = raised->max_fee_per_gas;
+  transaction.max_priority_fee_per_gas = raised->max_priority_fee_per_gas;
+  return sign_and_send(batch.id, std::move(transaction),
+                       "raised to " + gwei_text(raised->max_fee_per_gas) + " gwei");
+}
+
+Result<Step> Payer::sign_and_send(const std::string& batch_id, evm::Transaction transaction,
+                                  const std::string& why) {
+  const auto made = evm::sign_transaction(transaction, signer_);
+  if (!made) return made.error();
+  const auto call = decode_settlement(transaction.data);
+  if (!call) return call.error();
+  const std::string hash = evm::to_hex0x(made->hash);
+  // Written down first: whatever happens from here on, the next step knows what may be out there.
+  const Result<void> recorded = book_.record(*lease_,
+                                             {hash,
+                                              batch_id,
+                                              transaction.chain_id,
+                                              evm::to_lower_case(made->sender),
+                                              transaction.nonce,
+                                              made->raw,
+                                              {}},
+                                             user_charges(call->charges), call->fee);
+  if (!recorded) return recorded.error();
+  const Result<void> sent = chain_.send(made->raw);
+  // It may be out all the same; the next step looks.
+  if (!sent) log(LogLevel::warning, "payout", hash + ": " + sent.error().to_string());
+  return Step{Did::sent, batch_id, hash + ": " + why};
+}
+
+Result<Step> Payer::refuse(const ledger::PaymentBatch& batch, const Error& error) {
+  const auto on_chain = chain_.batch(batch_key(batch.id));
+  if (!on_chain) return on_chain.error();
+  if (on_chain->settled_block != 0) {
+    return Step{Did::waiting, batch.id, "settled meanwhile"};
+  }
+  const Result<void> failed = batches_.fail(batch.id, error.detail.substr(0, 200));
+  if (!failed) return failed.error();
+  refused_[batch.id] = now();
+  return Step{Did::failed, batch.id, error.detail};
+}
+
+Result<Payer::Preview> Payer::preview() {
+  const auto wanted = claim_options();
+  if (!wanted) return wanted.error();
+  auto payable = batches_.payable(*wanted);
+  if (!payable) return payable.error();
+  Preview preview;
+  preview.payable = *std::move(payable);
+  for (const ledger::Payable& one : preview.payable) {
+    const std::optional<Far> sum = preview.total.plus(one.amount);
+    if (!sum) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
+    preview.total = *sum;
+  }
+  const auto fees = chain_.fees();
+  if (!fees) return fees.error();
+  preview.fees = *fees;
+  preview.method = choose(preview.payable.size(), 1, *fees);
+  preview.expected_gas = expected_gas(preview.method, preview.payable.size(), 1);
+  return preview;
+}
+
+}  // namespace farmesh::payout
