@@ -125,14 +125,16 @@ Task<void> ping(End& end, std::size_t size, int trips, std::vector<double>& samp
 
 struct BareTlsEcho::Impl {
   std::size_t bytes = 0;
+  int far_core = 0;
   TlsContext tls{identity::NodeKey::generate()};
   End near{tls, true};
   End far{tls, false};
   std::thread thread;
 };
 
-BareTlsEcho::BareTlsEcho(std::size_t bytes) : impl_(std::make_unique<Impl>()) {
+BareTlsEcho::BareTlsEcho(std::size_t bytes, int far_core) : impl_(std::make_unique<Impl>()) {
   impl_->bytes = bytes;
+  impl_->far_core = far_core;
 }
 
 BareTlsEcho::~BareTlsEcho() {
@@ -156,7 +158,10 @@ Result<void> BareTlsEcho::open() {
     return {Errc::io_error, "loopback: TLS cannot use the socket"};
   }
   spawn(impl.far.context.get_executor(), "bare TLS echo", echo(impl.far, impl.bytes));
-  impl.thread = start_thread("fm-tls-echo", [&impl] { impl.far.context.run(); });
+  impl.thread = start_thread("fm-tls-echo", [&impl] {
+    pin_this_thread(impl.far_core);
+    impl.far.context.run();
+  });
   std::vector<double> none;
   return run(0, none);
 }

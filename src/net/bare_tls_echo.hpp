@@ -12,7 +12,8 @@ namespace farmesh::net {
 
 class BareTlsEcho {
  public:
-  explicit BareTlsEcho(std::size_t bytes);
+  /// The echoing thread is pinned to core `far_core`.
+  BareTlsEcho(std::size_t bytes, int far_core);
   ~BareTlsEcho();
 
   /// Connects over loopback and shakes hands. Call once, first.

@@ -4,6 +4,9 @@
 // the socket, with the mesh's settings. Framed: the same bytes as a frame through two links, which
 // are encrypted. Hop: the same through two connections, where the far side does all that
 // a peer with no layers would do: verify and decode the step, check shape and values, answer.
+//
+// Threads are pinned, all to one core or each side to its own: left alone, the scheduler places
+// each pair anew, and to wake an idle core costs more than what is to be compared.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +19,7 @@ struct HopBenchOptions {
   std::size_t payload_bytes = 8'192;  // a multiple of 4
   int rounds = 20;                    // the kinds take turns, so that noise hits all alike
   int trips = 200;                    // of each kind in one round
+  bool two_cores = false;             // the sides of each pair on one core, or on two
 };
 
 struct TripTimes {

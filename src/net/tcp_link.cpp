@@ -25,8 +25,6 @@ constexpr std::size_t kRecordBytes = 16u << 10;  // plaintext of a TLS record at
 // Encrypted for one write. More waits as plaintext, so that a long queue is in memory once.
 constexpr std::size_t kSealBytes = 128u << 10;
 constexpr std::size_t kKeepBytes = 64u << 10;  // of memory for it, while there is nothing to send
-// Parts of a frame up to this size share a record, at the price of a copy.
-constexpr std::size_t kCopyBytes = 1u << 10;
 constexpr std::chrono::seconds kLinger{1};
 
 // A frame on its way out.
@@ -56,20 +54,18 @@ struct Incoming {
   bool begun() const noexcept { return filled > 0; }
 };
 
-// Collects small parts of frames into records, and hands large ones on as they lie.
+// Collects parts of frames into records, and hands on those that fill more than one as they lie: a
+// record costs more, on both sides, than the copy of what shares it.
 class Sealer {
  public:
   explicit Sealer(TlsSession& tls) : tls_(tls) {}
 
   Result<void> add(ByteView part) {
-    if (part.size() > kCopyBytes) {
-      const Result<void> flushed = flush();
-      return flushed ? tls_.write(part) : flushed;
-    }
     if (filled_ + part.size() > record().size()) {
       const Result<void> flushed = flush();
       if (!flushed) return flushed;
     }
+    if (part.size() > record().size()) return tls_.write(part);
     if (!part.empty()) std::memcpy(record().data() + filled_, part.data(), part.size());
     filled_ += part.size();
     return {};

@@ -209,6 +209,8 @@ Result<bool> TlsSession::handshake() {
 const NodeId& TlsSession::remote_id() const noexcept { return impl_->remote_id; }
 
 Result<std::size_t> TlsSession::read(MutableByteView into) {
+  // OpenSSL would find the same, for the price of a small record.
+  if (impl_->begin == impl_->end && SSL_pending(impl_->ssl.get()) == 0) return std::size_t{0};
   ERR_clear_error();
   std::size_t count = 0;
   const int done = SSL_read_ex(impl_->ssl.get(), into.data(), into.size(), &count);
