@@ -13,8 +13,10 @@
 namespace farmesh::serve {
 namespace {
 
-// Turns of the executor that a pass is put off for while each of them brings more to do.
-constexpr int kMostTurns = 64;
+// A pass is put off until so many turns of the executor, one after another, have brought nothing
+// more to do: a frame for another session is a turn or two away from the request it becomes.
+constexpr int kQuietTurns = 3;
+constexpr int kMostTurns = 192;
 
 enum class Kind { logits, embed, blocks };  // of passes
 
@@ -73,7 +75,7 @@ struct Worker::Impl : std::enable_shared_from_this<Impl> {
         compute(std::move(passes)) {}
 
   void wake();
-  void look_again(std::uint64_t seen, int turns_left);
+  void look_again(std::uint64_t seen, int quiet_turns, int turns_left);
   void turn();
   void begin_pass();
   bool begin(Kind kind);
@@ -101,21 +103,22 @@ struct Worker::Impl : std::enable_shared_from_this<Impl> {
   net::TimerId idle = 0;   // until the next session may be idle
 };
 
-/// Has turn() run soon: when a turn of the executor has brought nothing more to do, so that
-/// steps that came together run together.
+/// Has turn() run soon: when the executor brings nothing more to do, so that steps that came
+/// together run together.
 void Worker::Impl::wake() {
   ++requests;
   if (woken) return;
   woken = true;
-  look_again(requests, kMostTurns);
+  look_again(requests, 0, kMostTurns);
 }
 
-void Worker::Impl::look_again(std::uint64_t seen, int turns_left) {
-  asio::post(clock.executor(), [weak = weak_from_this(), seen, turns_left] {
+void Worker::Impl::look_again(std::uint64_t seen, int quiet_turns, int turns_left) {
+  asio::post(clock.executor(), [weak = weak_from_this(), seen, quiet_turns, turns_left] {
     const auto self = weak.lock();
     if (!self || !self->compute) return;
-    if (self->requests != seen && turns_left > 0 && !self->computing) {
-      return self->look_again(self->requests, turns_left - 1);
+    const int quiet = self->requests == seen ? quiet_turns + 1 : 0;
+    if (quiet < kQuietTurns && turns_left > 0 && !self->computing) {
+      return self->look_again(self->requests, quiet, turns_left - 1);
     }
     self->woken = false;
     self->turn();
