@@ -30,10 +30,9 @@ struct Benchmark {
   const char* name;
   Result<Rows> (*run)(const BenchOptions&);
 };
-constexpr Benchmark kBenchmarks[] = {{"hop", bench_hop},
-                                     {"chain", bench_chain},
-                                     {"batch", bench_batch},
-                                     {"load", bench_load},
+constexpr Benchmark kBenchmarks[] = {{"decode", bench_decode}, {"prefill", bench_prefill},
+                                     {"hop", bench_hop},       {"chain", bench_chain},
+                                     {"batch", bench_batch},   {"load", bench_load},
                                      {"wan", bench_wan}};
 
 struct BenchFlags {
@@ -137,11 +136,42 @@ Result<double> decode_speed(const DistributedModel& model, std::uint32_t tokens)
   return stream.usage().tokens_per_second;
 }
 
+namespace {
+
+// Of decode and prefill.
+void add_engine_flags(CLI::App& verb, BenchOptions& options) {
+  verb.add_option_function<std::vector<std::string>>(
+          "--precision",
+          [&options](const std::vector<std::string>& names) {
+            options.precisions.clear();
+            for (const std::string& text : names) options.precisions.push_back(precision_of(text));
+          },
+          "Of decode and prefill: f32, bf16, int8, int4; repeatable; default: the last three")
+      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
+      ->allow_extra_args(false)
+      ->option_text("NAME");
+  const auto numbers = [&verb](const char* flag, std::vector<std::uint32_t>& values,
+                               const char* help, std::uint32_t least, std::uint32_t most) {
+    verb.add_option(flag, values, help)
+        ->check(CLI::Range(least, most))
+        ->allow_extra_args(false)
+        ->option_text("N");
+  };
+  numbers("--sessions", options.sessions, "Of decode: at once; repeatable; default: 1", 1, 256);
+  numbers("--tokens", options.prompts, "Of prefill: in the prompt; repeatable; default: 512", 2,
+          8'192);
+  numbers("--context", options.contexts, "Tokens in the cache before; repeatable; default: 0", 0,
+          65'536);
+}
+
+}  // namespace
+
 void add_bench(CLI::App& program, Run& run) {
   const auto flags = std::make_shared<BenchFlags>();
   CLI::App* verb = program.add_subcommand("bench", "Measure this build on this machine");
-  verb->add_option("names", flags->names, "hop, chain, batch, load, wan; default: all")
-      ->check(CLI::IsMember({"hop", "chain", "batch", "load", "wan"}))
+  verb->add_option("names", flags->names,
+                   "decode, prefill, hop, chain, batch, load, wan; default: all")
+      ->check(CLI::IsMember({"decode", "prefill", "hop", "chain", "batch", "load", "wan"}))
       ->option_text("NAME…");
   verb->add_option("--shape", flags->options.shapes,
                    "1.1b, 160m or 7b; repeatable; default: the first two")
@@ -156,13 +186,16 @@ void add_bench(CLI::App& program, Run& run) {
       ->check(CLI::Range(1, 1'000));
   verb->add_option("--dir", flags->options.folder, "Where models of random weights are kept")
       ->option_text("DIR");
+  add_engine_flags(*verb, flags->options);
   verb->add_flag("--json", flags->json, "Each row as a line of JSON");
   verb->footer(R"(
-  hop    an 8 KiB activation through an empty peer, beside a bare TCP ping-pong
-  chain  three peers on loopback, beside the same model in one process
-  batch  16 sessions at once, beside one
-  load   a node's largest memory, beside its tensors' bytes
-  wan    tokens and recovery over long links, in virtual time
+  decode   steps of one token, beside the memory bandwidth of the same run
+  prefill  a prompt in one pass, beside the arithmetic of the same run
+  hop      an 8 KiB activation through an empty peer, beside a bare TCP ping-pong
+  chain    three peers on loopback, beside the same model in one process
+  batch    16 sessions at once, beside one
+  load     a node's largest memory, beside its tensors' bytes
+  wan      tokens and recovery over long links, in virtual time
 
 Exits with 1 when a bound is missed. docs/performance.md tells how to read it.)");
   verb->callback([flags, &run] { run = [flags] { return bench(*flags); }; });

@@ -4,6 +4,7 @@
 // ratio: a shared machine makes single figures swing.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include <farmesh/model.hpp>
 #include <farmesh/result.hpp>
+#include <farmesh/types.hpp>
 
 namespace farmesh::cli {
 
@@ -19,6 +21,11 @@ struct BenchOptions {
   int threads = 0;  // resolved before a benchmark runs
   int rounds = 5;
   std::string folder;  // where synthetic models are kept
+  // Of decode and prefill only.
+  std::vector<Precision> precisions{Precision::bf16, Precision::int8, Precision::int4};
+  std::vector<std::uint32_t> sessions{1};
+  std::vector<std::uint32_t> prompts{512};  // tokens
+  std::vector<std::uint32_t> contexts{0};   // tokens in the cache before
 };
 
 struct BenchRow {
@@ -42,6 +49,8 @@ Result<Rows> bench_chain(const BenchOptions& options);
 Result<Rows> bench_batch(const BenchOptions& options);
 Result<Rows> bench_load(const BenchOptions& options);
 Result<Rows> bench_wan(const BenchOptions& options);
+Result<Rows> bench_decode(const BenchOptions& options);
+Result<Rows> bench_prefill(const BenchOptions& options);
 
 double median(std::vector<double> values);
 

@@ -32,20 +32,28 @@ std::uint64_t random_seed() {
   return seed >> 11;
 }
 
+// Ours, and those that far-node's settings use.
+const std::map<std::string, Precision>& precisions() {
+  static const std::map<std::string, Precision> kPrecisions{
+      {"f32", Precision::f32},       {"float32", Precision::f32}, {"bf16", Precision::bf16},
+      {"bfloat16", Precision::bf16}, {"f16", Precision::f16},     {"float16", Precision::f16},
+      {"int8", Precision::int8},     {"int4", Precision::int4},
+  };
+  return kPrecisions;
+}
+
 }  // namespace
 
+Precision precision_of(const std::string& name) { return precisions().at(name); }
+
 void WeightFlags::add_to(CLI::App& verb) {
-  static const std::map<std::string, Precision> kPrecisions{
-      {"f32", Precision::f32},   {"bf16", Precision::bf16}, {"f16", Precision::f16},
-      {"int8", Precision::int8}, {"int4", Precision::int4},
-  };
   verb.add_option("--model", model, "Folder in Hugging Face layout")
       ->required()
       ->option_text("DIR");
   verb.add_option_function<std::string>(
-          "--precision", [this](const std::string& text) { precision = kPrecisions.at(text); },
+          "--precision", [this](const std::string& text) { precision = precision_of(text); },
           "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
-      ->check(CLI::IsMember(kPrecisions))
+      ->check(CLI::IsMember(precisions()))
       ->option_text("NAME");
   verb.add_option("--threads", threads, "Threads that compute; default: every core")
       ->check(CLI::Range(0, 1'024))

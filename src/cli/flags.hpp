@@ -39,6 +39,9 @@ struct DiscoveryFlags {
   DiscoveryOptions chosen() const;
 };
 
+/// A precision by its name, such as bf16 or bfloat16; the name was checked before.
+Precision precision_of(const std::string& name);
+
 /// --model, --precision, --threads, --model-id.
 struct WeightFlags {
   std::string model;

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <set>
 #include <string>
 
 #include <CLI/App.hpp>
@@ -13,6 +14,7 @@
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
 #include "cli/model_inspect.hpp"
+#include "cli/model_measure.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "model/model_hash.hpp"
@@ -75,7 +77,7 @@ void add_synth(CLI::App& model, Run& run) {
   const auto flags = std::make_shared<SynthFlags>();
   CLI::App* verb =
       model.add_subcommand("synth", "Write a model of random weights, to measure with");
-  verb->add_option("--shape", flags->shape, "tiny, 160m, 1.1b or 7b")
+  verb->add_option("--shape", flags->shape, "tiny, deep, 160m, 1.1b or 7b")
       ->required()
       ->check(CLI::IsMember(model::synthetic_shapes()))
       ->option_text("NAME");
@@ -84,6 +86,38 @@ void add_synth(CLI::App& model, Run& run) {
       ->check(CLI::IsMember({"bf16", "f16", "f32"}));
   add_option_with_default(*verb, "--seed", flags->seed, "Equal seeds give equal files", "N");
   verb->callback([flags, &run] { run = [flags] { return synth(*flags); }; });
+}
+
+void add_measurements(CLI::App& model, Run& run) {
+  const auto flags = std::make_shared<MeasureFlags>();
+  const auto add = [&](const char* name, const char* help) {
+    CLI::App* verb = add_folder_verb(model, name, help, flags->folder);
+    verb->add_option("--threads", flags->threads, "Threads that compute; default: every core")
+        ->check(CLI::Range(0, 1'024))
+        ->option_text("N");
+    verb->add_flag("--json", flags->json, "As JSON, an object a line");
+    return verb;
+  };
+  const auto add_precision = [&](CLI::App& verb, const std::set<std::string>& names,
+                                 const std::string& help) {
+    verb.add_option_function<std::string>(
+            "--precision",
+            [flags](const std::string& text) { flags->precision = precision_of(text); }, help)
+        ->check(CLI::IsMember(names))
+        ->option_text("NAME");
+  };
+
+  CLI::App* quantize =
+      add("quantize", "Quantise it as a node does when it loads: size, time, and what is lost");
+  add_precision(*quantize, {"int8", "int4"}, "int8 or int4; default: int4");
+  quantize->add_flag("--report", flags->report, "What every matrix lost");
+  quantize->add_flag("--keep", flags->keep, "In files beside the weights, that nodes then load");
+  quantize->callback([flags, &run] { run = [flags] { return quantize_model(*flags); }; });
+
+  CLI::App* perplexity = add("perplexity", "How well it foresees the text on standard input");
+  add_precision(*perplexity, {"f32", "bf16", "int8", "int4"},
+                "f32, bf16, int8 or int4; default: int4");
+  perplexity->callback([flags, &run] { run = [flags] { return measure_perplexity(*flags); }; });
 }
 
 }  // namespace
@@ -120,12 +154,15 @@ void add_model(CLI::App& program, Run& run) {
       [flags, &run] { run = [flags] { return tokenize(flags->folder, flags->bos); }; });
 
   add_synth(*model, run);
+  add_measurements(*model, run);
   model->footer(R"(
 Examples:
   farmesh model inspect models/demo
   farmesh model hash models/demo
   printf 'Once upon a time' | farmesh model tokenize models/demo --bos
-  farmesh model synth --shape 1.1b --out /tmp/1.1b)");
+  farmesh model synth --shape 1.1b --out /tmp/1.1b
+  farmesh model quantize models/demo --precision int4 --report --keep
+  farmesh model perplexity models/demo --precision int8 < text)");
 }
 
 }  // namespace farmesh::cli

@@ -1,14 +1,17 @@
 #include "model/machine_probe.hpp"
 
 #include <algorithm>
+#include <barrier>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <new>
+#include <numeric>
 #include <thread>
 #include <vector>
 
+#include <sched.h>
 #include <sys/mman.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -19,16 +22,49 @@ namespace {
 
 constexpr std::size_t kBytes = 1ULL << 30;
 constexpr std::size_t kHugePage = 2ULL << 20;
-constexpr std::uint64_t kRepeats = 4'000'000;
+constexpr std::uint64_t kRepeats = 20'000;   // between two looks at the clock
+constexpr double kArithmeticSeconds = 0.05;  // longer than it takes threads to settle
 
-/// Seconds until body(i) has ended on every thread i.
-double seconds_on(int threads, const std::function<void(int)>& body) {
-  const auto begin = std::chrono::steady_clock::now();
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// Keeps the calling thread on one of the cores that the process may use: a probe is too short
+/// for the system to spread its threads.
+void stay_on_core([[maybe_unused]] int number) {
+#ifdef __linux__
+  cpu_set_t allowed;
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) == 0) return;
+  number %= CPU_COUNT(&allowed);
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &allowed) || number-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    ::sched_setaffinity(0, sizeof one, &one);  // advice, so not checked
+    return;
+  }
+#endif
+}
+
+/// work(i) on threads i, all at once: the sum of what they did a second, each by its own clock.
+double rate_of_threads(int threads, const std::function<double(int)>& work) {
+  std::barrier begin(threads);
+  std::vector<double> rates(static_cast<std::size_t>(threads));
   std::vector<std::thread> workers;
-  for (int i = 1; i < threads; ++i) workers.emplace_back(body, i);
-  body(0);
+  for (int i = 0; i < threads; ++i) {
+    workers.emplace_back([&, i] {
+      stay_on_core(i);
+      begin.arrive_and_wait();
+      const Clock::time_point began = Clock::now();
+      const double done = work(i);
+      rates[static_cast<std::size_t>(i)] = done / seconds_since(began);
+    });
+  }
   for (std::thread& worker : workers) worker.join();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 #if defined(__x86_64__)
@@ -99,11 +135,16 @@ using Line = std::uint64_t __attribute__((vector_size(64)));
 /// Operations a second of body(repeats) on every thread, `each` of them a repeat.
 template <class Body>
 double rate_of(int threads, double each, Body body) {
-  std::atomic<std::uint64_t> sink{0};
-  const double seconds = seconds_on(threads, [&](int) {
-    sink += static_cast<std::uint64_t>(body(kRepeats));  // so that it cannot be left out
+  std::atomic<std::uint64_t> sink{0};  // so that nothing can be left out
+  return rate_of_threads(threads, [&](int) {
+    const Clock::time_point began = Clock::now();
+    double done = 0.0;
+    while (seconds_since(began) < kArithmeticSeconds) {
+      sink += static_cast<std::uint64_t>(body(kRepeats));
+      done += each * static_cast<double>(kRepeats);
+    }
+    return done;
   });
-  return each * static_cast<double>(kRepeats) * threads / seconds;
 }
 
 }  // namespace
@@ -120,7 +161,10 @@ BandwidthProbe::BandwidthProbe(int threads) : threads_(std::max(threads, 1)) {
 BandwidthProbe::~BandwidthProbe() { std::free(memory_); }
 
 double BandwidthProbe::measure() {
-  return static_cast<double>(kBytes) / seconds_on(threads_, [this](int part) { read(part); });
+  return rate_of_threads(threads_, [this](int part) {
+    read(part);
+    return static_cast<double>(kBytes) / threads_;
+  });
 }
 
 void BandwidthProbe::read(int part) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "base/log.hpp"
 #include "model/engine_loader.hpp"
 #include "model/model_folder.hpp"
 #include "model/model_hash.hpp"
@@ -24,6 +25,14 @@ Result<Span> checked_layers(const StageOptions& options, const model::ModelConfi
                                       std::to_string(config.num_layers)};
 }
 
+/// What a CPU computes for what was asked: it has no f16 arithmetic, and says so.
+Precision computed_precision(const StageOptions& options, const model::ModelConfig& config) {
+  const Precision asked = options.precision.value_or(default_precision(config));
+  if (asked != Precision::f16) return asked;
+  log(LogLevel::warning, "node", "float16 arithmetic needs a GPU: this node computes in bf16");
+  return Precision::bf16;
+}
+
 }  // namespace
 
 Precision default_precision(const model::ModelConfig& config) noexcept {
@@ -42,7 +51,9 @@ Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
   model::EngineOptions engine_options;
   engine_options.blocks = *layers;
   engine_options.head = options.head;
-  engine_options.precision = options.precision.value_or(default_precision(config));
+  engine_options.precision = computed_precision(options, config);
+  engine_options.quantised = {model::quantised_folder(options.folder, engine_options.precision),
+                              *hash};
   engine_options.threads = options.threads;
   engine_options.on_progress = options.on_loading;
   auto engine = model::load_engine(config, **folder, engine_options);

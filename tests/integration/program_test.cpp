@@ -68,6 +68,8 @@ TEST_SUITE("integration/program") {
                                                {"model", "inspect"},
                                                {"model", "hash"},
                                                {"model", "tokenize"},
+                                               {"model", "quantize"},
+                                               {"model", "perplexity"},
                                                {"model", "synth"},
                                                {"key", "show"},
                                                {"key", "invite"},

@@ -1,0 +1,27 @@
+// farmesh model quantize, perplexity: what a precision costs a model.
+#pragma once
+
+#include <string>
+
+#include <farmesh/types.hpp>
+
+namespace farmesh::cli {
+
+struct MeasureFlags {
+  std::string folder;
+  Precision precision = Precision::int4;
+  int threads = 0;
+  bool report = false;
+  bool keep = false;
+  bool json = false;
+};
+
+/// Quantises the whole model and tells its size; with `keep` into files beside it, that nodes then
+/// load; with `report` what every matrix lost. Returns the exit code.
+int quantize_model(const MeasureFlags& flags);
+
+/// Reads a text from standard input and tells how well the model foresees it, token by token.
+/// Returns the exit code.
+int measure_perplexity(const MeasureFlags& flags);
+
+}  // namespace farmesh::cli
