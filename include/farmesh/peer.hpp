@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <farmesh/discovery.hpp>
@@ -41,6 +42,7 @@ struct PeerOptions {
   DiscoveryOptions discovery;
   std::uint32_t max_remote_sessions = 128;  // open at once of one remote node, then quota
   std::uint64_t max_remote_tokens = 0;      // of cache promised to one; 0: as much as there is
+  std::string place;  // where it is, such as "eu-west", as its record tells; at most 128 bytes
 };
 
 struct PeerStats {
@@ -50,6 +52,9 @@ struct PeerStats {
   std::uint32_t sessions = 0;
   std::uint32_t connections = 0;
   std::uint64_t weight_bytes = 0;
+  std::uint32_t queued_rows = 0;
+  std::uint32_t free_tokens = 0;  // of KV cache
+  std::uint32_t layer_us = 0;     // one row through one layer, lately; 0: none has been yet
 };
 
 class FARMESH_API Peer {
@@ -66,8 +71,10 @@ class FARMESH_API Peer {
 
   /// "HOST:PORT", with the port that was chosen.
   const std::string& address() const noexcept;
-  const std::string& node_id() const noexcept;  // 64 hexadecimal digits
-  std::uint32_t num_layers() const noexcept;    // of the whole model
+  const std::string& node_id() const noexcept;     // 64 hexadecimal digits
+  const std::string& public_key() const noexcept;  // of which it is the hash; 64 digits too
+  std::uint32_t num_layers() const noexcept;       // of the whole model
+  const std::string& model_id() const noexcept;    // for display
   const std::string& numerics_class() const noexcept;
   const std::string& model_hash() const noexcept;  // 64 hexadecimal digits
 
@@ -78,6 +85,15 @@ class FARMESH_API Peer {
   void stop(std::chrono::milliseconds drain = std::chrono::milliseconds(0));
 
   PeerStats stats() const;
+
+  /// What `farmesh key bind` made, whole: its record carries it from now on, unchecked. Fails with
+  /// invalid_argument above 1,024 bytes.
+  Result<void> carry_wallet_statement(std::string text);
+
+  /// The node key's Ed25519 signature, 128 hexadecimal digits, of `message` as a statement of the
+  /// kind `domain`: printable text that begins with "farmesh ", of at most 64 characters. Fails
+  /// with invalid_argument when `domain` is none.
+  Result<std::string> sign(std::string_view domain, std::string_view message) const;
 
   struct Impl;
 

@@ -3,8 +3,10 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 
 #include <CLI/App.hpp>
 #include <CLI/Validators.hpp>
@@ -21,6 +23,7 @@
 #include "ledger/statement.hpp"
 #include "ledger/store.hpp"
 #include "ledger/work_log.hpp"
+#include "node/own_identity.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -165,6 +168,18 @@ Result<std::shared_ptr<ledger::Store>> open_ledger(std::string url) {
   }
   LedgerOptions options;
   options.url = std::move(url);
+  return ledger::Store::open(std::move(options));
+}
+
+Result<std::shared_ptr<ledger::Store>> open_service_ledger(std::string url) {
+  LedgerOptions options;
+  options.url = std::move(url);
+  if (options.url.empty()) {
+    const std::filesystem::path folder = node::data_folder();
+    std::error_code ignored;  // opening tells better what is wrong
+    std::filesystem::create_directories(folder, ignored);
+    options.url = (folder / "ledger.sqlite").string();
+  }
   return ledger::Store::open(std::move(options));
 }
 

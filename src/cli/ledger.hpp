@@ -19,4 +19,7 @@ void add_ledger_url(CLI::App& verb, std::string& url);
 /// when there is none, ledger_unavailable, ledger_newer.
 Result<std::shared_ptr<ledger::Store>> open_ledger(std::string url);
 
+/// `url`, else ledger.sqlite in the data folder, made if missing. Fails as open_ledger().
+Result<std::shared_ptr<ledger::Store>> open_service_ledger(std::string url);
+
 }  // namespace farmesh::cli

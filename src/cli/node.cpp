@@ -5,7 +5,9 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <CLI/App.hpp>
@@ -17,10 +19,14 @@
 
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
+#include "cli/registration.hpp"
+#include "cli/settings.hpp"
 #include "cli/signals.hpp"
 #include "cli/stop_request.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
+#include "cli/wallet_proof.hpp"
+#include "http/url.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -38,6 +44,9 @@ struct NodeFlags {
   std::uint32_t max_remote_sessions = 128;
   std::uint64_t max_remote_tokens = 0;
   int drain_seconds = 30;
+  std::string location;
+  std::string discovery_url;
+  WalletFlags wallet;
 };
 
 Result<PeerOptions> options_of(const NodeFlags& flags) {
@@ -58,6 +67,7 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   options.cache_tokens = flags.cache_tokens;
   options.max_remote_sessions = flags.max_remote_sessions;
   options.max_remote_tokens = flags.max_remote_tokens;
+  options.place = flags.location;
   const Result<IdentityOptions> identity = flags.identity.chosen();
   if (!identity) return identity.error();
   options.identity = *identity;
@@ -77,9 +87,38 @@ void print_listening(const Peer& peer, const PeerOptions& options) {
   std::fflush(stdout);
 }
 
+std::unique_ptr<Registration> register_at(const NodeFlags& flags, const PeerOptions& options,
+                                          const Peer& peer,
+                                          std::optional<evm::SignedStatement> wallet) {
+  NodeFacts facts;
+  facts.node_id = peer.node_id();
+  facts.public_key = peer.public_key();
+  facts.model_id = peer.model_id();
+  facts.layers = options.layers;
+  facts.num_layers = peer.num_layers();
+  facts.numerics_class = peer.numerics_class();
+  facts.public_addr = options.advertise.empty() ? peer.address() : options.advertise;
+  facts.location = flags.location;
+  facts.wallet = std::move(wallet);
+  facts.sign = [&peer](std::string_view domain, std::string_view message) {
+    return peer.sign(domain, message);
+  };
+  const auto figures = [&peer] {
+    const PeerStats stats = peer.stats();
+    return NodeFigures{stats.sessions, stats.rows, stats.layer_us};
+  };
+  RegistrationOptions registration;
+  registration.url = flags.discovery_url;
+  return std::make_unique<Registration>(std::move(registration), std::move(facts), figures);
+}
+
 int serve(const NodeFlags& flags) {
   Result<PeerOptions> options = options_of(flags);
   if (!options) return report(options.error());
+  if (!flags.discovery_url.empty()) {
+    const Result<http::Url> url = http::parse_url(flags.discovery_url);
+    if (!url) return report({Errc::config_invalid, "--discovery-url: " + url.error().detail});
+  }
 
   StopRequest stop;
   Result<Peer> peer{Errc::ok};
@@ -89,10 +128,22 @@ int serve(const NodeFlags& flags) {
     peer = Peer::start(*options);
   }
   if (!peer) return report(peer.error());
+  auto wallet = flags.wallet.proof(options->identity, peer->node_id());
+  if (!wallet) return report(wallet.error());
+  if (*wallet) {
+    const Result<void> carried =
+        peer->carry_wallet_statement(*evm::signed_statement_text(**wallet));
+    if (!carried) return report(carried.error());
+  }
+  std::unique_ptr<Registration> registration;
+  if (!flags.discovery_url.empty()) {
+    registration = register_at(flags, *options, *peer, *std::move(wallet));
+  }
   stop.ready();
   print_listening(*peer, *options);
 
   stop.wait();
+  registration.reset();  // first, so that nobody is sent here any more
   const std::uint32_t sessions = peer->stats().sessions;
   if (sessions > 0) {
     fmt::print(stderr, "farmesh: finishing {} sessions, for at most {} s; again to stop at once\n",
@@ -107,6 +158,7 @@ int serve(const NodeFlags& flags) {
 void add_node(CLI::App& program, Run& run) {
   const auto flags = std::make_shared<NodeFlags>();
   CLI::App* verb = program.add_subcommand("node", "Serve layers of a model to others");
+  const auto settings = std::make_shared<Settings>(*verb);
   flags->weights.add_to(*verb);
   flags->identity.add_to_node(*verb);
   flags->discovery.add_to(*verb);
@@ -131,6 +183,13 @@ void add_node(CLI::App& program, Run& run) {
   add_option_with_default(*verb, "--drain", flags->drain_seconds,
                           "Most seconds that open sessions may take to end", "SECONDS")
       ->check(CLI::Range(0, 86'400));
+  verb->add_option("--location", flags->location, "Where it is, for people and routes")
+      ->option_text("NAME");
+  settings->from_environment(verb->add_option("--discovery-url", flags->discovery_url,
+                                              "Registry to be listed in; default: none")
+                                 ->option_text("URL"),
+                             {"FAR_DISCOVERY_URL"});
+  flags->wallet.add_to(*verb, *settings);
   verb->footer(R"(
 Prints one line when it is ready: listening on HOST:PORT with layers A:B of N …
 SIGTERM or SIGINT: takes no new sessions, lets the open ones end. A second one stops at once.
@@ -138,7 +197,10 @@ SIGTERM or SIGINT: takes no new sessions, lets the open ones end. A second one s
 Examples:
   farmesh node --model models/demo --layers 0:3 --listen 0.0.0.0:31330
   farmesh node --model models/demo --layers 0:8 --head --listen 127.0.0.1:0)");
-  verb->callback([flags, &run] { run = [flags] { return serve(*flags); }; });
+  verb->callback([flags, settings, &run] {
+    settings->fill();
+    run = [flags] { return serve(*flags); };
+  });
 }
 
 }  // namespace farmesh::cli

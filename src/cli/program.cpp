@@ -24,6 +24,8 @@ Examples:
 Environment:
   FAR_MESH_DHT_BOOTSTRAP, DHT_BOOTSTRAP_NODES
                          as --bootstrap, where no flag says how to find peers
+  FAR_DISCOVERY_URL, FAR_NODE_WALLET, FAR_NODE_WALLET_PROOF
+                         flags of node
   LOG_LEVEL              debug, info, warning or error; default info for what serves, else error
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
   FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
@@ -50,6 +52,7 @@ int run_program(int argc, char** argv) {
   add_chat(program, run);
   add_node(program, run);
   add_coordinator(program, run);
+  add_discovery(program, run);
   add_model(program, run);
   add_key(program, run);
   add_ledger(program, run);
@@ -62,7 +65,8 @@ int run_program(int argc, char** argv) {
   } catch (const CLI::ParseError& stop) {  // also thrown for --help and --version
     return program.exit(stop) == 0 ? kSuccess : kUsage;
   }
-  const bool serves = program.got_subcommand("node") || program.got_subcommand("coordinator");
+  const bool serves = program.got_subcommand("node") || program.got_subcommand("coordinator") ||
+                      program.got_subcommand("discovery");
   if (std::getenv("LOG_LEVEL") == nullptr && !serves) {
     set_log_level(LogLevel::error);  // what matters comes back as an error of the verb
   }

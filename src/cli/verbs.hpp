@@ -14,6 +14,7 @@ using Run = std::function<int()>;  // returns the exit code
 
 void add_node(CLI::App& program, Run& run);
 void add_coordinator(CLI::App& program, Run& run);
+void add_discovery(CLI::App& program, Run& run);
 void add_generate(CLI::App& program, Run& run);
 void add_chat(CLI::App& program, Run& run);
 void add_model(CLI::App& program, Run& run);

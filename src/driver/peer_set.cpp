@@ -32,6 +32,8 @@ struct Known {
   wire::Pong load;           // as refresh() was told
   TimePoint load_at{};
   bool refreshing = false;
+  PeerClaims claims;
+  TimePoint claims_at{};
   int failures = 0;  // in a row
   TimePoint banned_until{};
   Error last_failure;
@@ -61,6 +63,12 @@ Result<std::optional<SessionId>> session_of(const Frame& frame) {
     return message->about_session ? std::optional(message->session) : std::nullopt;
   }
   return {Errc::unexpected_verb, std::string(wire::name(frame.verb)) + " sent to a driver"};
+}
+
+/// Nobody is there, or somebody else.
+bool is_unreachable(Errc code) {
+  return code == Errc::connection_refused || code == Errc::connection_lost ||
+         code == Errc::timeout || code == Errc::tls_failed || code == Errc::identity_mismatch;
 }
 
 std::string short_hex(const ModelHash& hash) { return to_hex(std::span(hash.bytes).first(6)); }
@@ -191,6 +199,8 @@ PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connectio
   }
   if (!connection) {
     failed(peer, connection.error());
+    const bool gone = is_unreachable(connection.error().code);
+    if (gone && !closed && options.on_unreachable) options.on_unreachable(peer.address);
     return connection;
   }
   const wire::Service& service = (*connection)->remote().service;
@@ -365,6 +375,14 @@ std::vector<route::PeerView> PeerSet::view(bool any_class) const {
     view.layer_time = peer->layer_time;
     view.layer_time_age = age(peer->layer_time_at);
     view.layer_samples = peer->layer_samples;
+    view.place = peer->claims.place;
+    view.relayed = peer->claims.relayed;
+    view.claimed_layer_time = peer->claims.layer_time;
+    if (peer->load_at == TimePoint{} && peer->claims_at != TimePoint{}) {
+      view.queued_rows = peer->claims.queued_rows;
+      view.free_tokens = peer->claims.free_tokens;
+      view.load_age = age(peer->claims_at);
+    }
     if (peer->load_at != TimePoint{}) {
       view.queued_rows = peer->load.queued_rows;
       view.free_tokens = static_cast<std::uint32_t>(
@@ -399,6 +417,13 @@ std::vector<route::LinkView> PeerSet::links(bool any_class) const {
 void PeerSet::report_link(const std::string& from, const std::string& to, Duration round_trip) {
   if (impl_->links.size() >= kMaxLinks && !impl_->links.contains({from, to})) return;
   impl_->links[{from, to}] = {round_trip / 2, impl_->clock().now()};
+}
+
+void PeerSet::report_claims(const std::string& address, const PeerClaims& claims) {
+  Known* peer = impl_->find(address);
+  if (peer == nullptr || peer->local) return;
+  peer->claims = claims;
+  peer->claims_at = impl_->clock().now();
 }
 
 void PeerSet::refresh(Duration max_age) {

@@ -29,6 +29,17 @@ struct PeerSetOptions {
   std::chrono::milliseconds ban{2'000};  // doubles with each failure in a row
   std::chrono::milliseconds max_ban{60'000};
   net::ConnectionOptions connection;
+  /// Called when nobody could be reached at an address, with that address; may be empty.
+  std::function<void(const std::string& address)> on_unreachable;
+};
+
+/// What a peer says of itself where it is found, before anybody has measured it.
+struct PeerClaims {
+  std::string place;
+  bool relayed = false;
+  Duration layer_time{};  // zero: not told
+  std::uint32_t queued_rows = 0;
+  std::uint32_t free_tokens = route::kUnknownRoom;
 };
 
 /// Frames that concern one session, and losses of links to any peer.
@@ -88,6 +99,8 @@ class PeerSet {
   void report_success(const std::string& address, Span span, Duration hop_time, std::uint32_t rows);
   /// A stage measured this round trip to the one after it.
   void report_link(const std::string& from, const std::string& to, Duration round_trip);
+  /// Takes the place of what the peer claimed before. What the peer itself was asked counts more.
+  void report_claims(const std::string& address, const PeerClaims& claims);
   /// Asks connected peers for their load and round trip where what is known is older than
   /// `max_age`. Returns at once; view() tells more later.
   void refresh(Duration max_age);

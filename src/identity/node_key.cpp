@@ -41,8 +41,7 @@ bool begins_with_domain(ByteView message) {
 // What is signed: the domain, a zero, the message. A domain holds no zero, so the bytes of two
 // kinds of statement differ.
 std::string statement(std::string_view domain, ByteView message) {
-  FARMESH_ASSERT(domain.starts_with(kDomainStart) && domain.size() <= kMaxDomain);
-  FARMESH_ASSERT(std::all_of(domain.begin(), domain.end(), [](char c) { return c >= ' '; }));
+  FARMESH_ASSERT(is_domain(domain));
   std::string bytes;
   bytes.reserve(domain.size() + 1 + message.size());
   bytes += domain;
@@ -125,6 +124,11 @@ Result<NodeKey> NodeKey::load_or_create(const std::filesystem::path& file) {
     if (*created) return key;
   }
   return load(file);
+}
+
+bool is_domain(std::string_view text) noexcept {
+  return text.starts_with(kDomainStart) && text.size() <= kMaxDomain &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c < 0x7f; });
 }
 
 Signature NodeKey::sign(std::string_view domain, ByteView message) const {

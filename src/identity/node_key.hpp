@@ -27,6 +27,9 @@ using Signature = std::array<std::uint8_t, 64>;
 
 NodeId node_id_of(const PublicKey& key);
 
+/// Whether it may be the domain of a signature, as NodeKey::sign() has them.
+bool is_domain(std::string_view text) noexcept;
+
 class NodeKey {
  public:
   static NodeKey generate();

@@ -75,6 +75,13 @@ GenerateService::~GenerateService() = default;
 
 void GenerateService::add_peer(std::string address) { own_peers_.push_back(std::move(address)); }
 
+void GenerateService::report_claims(const std::string& address, const driver::PeerClaims& claims) {
+  claims_[address] = claims;
+  for (const auto& [addresses, weak] : peer_sets_) {
+    if (const auto peers = weak.lock()) peers->report_claims(address, claims);
+  }
+}
+
 void GenerateService::start(std::shared_ptr<net::Connection> client, wire::Frame request,
                             wire::Generate message) {
   Result<std::vector<TokenId>> ids = ids_of(request, message);
@@ -135,6 +142,7 @@ std::shared_ptr<driver::PeerSet> GenerateService::peers_for(const std::vector<st
   if (!peers) {
     peers = std::make_shared<driver::PeerSet>(runtime_.tcp(), set_options_);
     for (const std::string& address : all) peers->add(address);
+    for (const auto& [address, claims] : claims_) peers->report_claims(address, claims);
     slot = peers;
   }
   return peers;

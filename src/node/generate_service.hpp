@@ -35,6 +35,8 @@ class GenerateService final : public serve::GenerateService {
 
   /// Where the blocks of this very node are served; known once it listens.
   void add_peer(std::string address);
+  /// What the peer of an address says of itself in its record.
+  void report_claims(const std::string& address, const driver::PeerClaims& claims);
 
   void start(std::shared_ptr<net::Connection> client, wire::Frame request,
              wire::Generate message) override;
@@ -58,6 +60,7 @@ class GenerateService final : public serve::GenerateService {
   const client::SharedModel model_;
   const driver::PeerSetOptions set_options_;
   std::vector<std::string> own_peers_;
+  std::map<std::string, driver::PeerClaims> claims_;  // of own peers, by address
   std::map<SessionId, std::shared_ptr<Served>> sessions_;
   // Sessions that name the same peers share the connections to them, and let them go together:
   // addresses that strangers name are not kept.

@@ -1,5 +1,6 @@
 #include "node/mesh.hpp"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -63,6 +64,21 @@ Result<std::unique_ptr<Mesh>> Mesh::join(net::Runtime& runtime, const OwnIdentit
     }
   });
   return mesh;
+}
+
+driver::PeerClaims claims_of(const discovery::NodeRecord& record) {
+  driver::PeerClaims claims;
+  claims.place = record.place;
+  claims.relayed = !record.relay.empty();
+  claims.layer_time = std::chrono::microseconds(record.layer_us);
+  claims.queued_rows = record.queued_rows;
+  claims.free_tokens = std::min(record.free_tokens, route::kUnknownRoom - 1);
+  return claims;
+}
+
+void Mesh::report_unreachable(const std::string& address) {
+  const Result<net::HostPort> at = net::parse_address(address);
+  if (at && at->id) directory_->report_unreachable(*at->id);
 }
 
 Mesh::~Mesh() {

@@ -13,10 +13,14 @@
 
 #include "discovery/dht.hpp"
 #include "discovery/directory.hpp"
+#include "driver/peer_set.hpp"
 #include "net/runtime.hpp"
 #include "node/own_identity.hpp"
 
 namespace farmesh::node {
+
+/// A record as the route planner takes it.
+driver::PeerClaims claims_of(const discovery::NodeRecord& record);
 
 class Mesh {
  public:
@@ -30,6 +34,8 @@ class Mesh {
   ~Mesh();  // on the network thread
 
   discovery::Directory& directory() noexcept { return *directory_; }
+  /// Nobody could be reached there: whose address it is leaves the view, if the address says who.
+  void report_unreachable(const std::string& address);
   std::uint16_t dht_port() const noexcept { return dht_->port(); }
 
  private:

@@ -136,6 +136,9 @@ void OpenModel::make_peer_set() {
   set.dial_timeout = options_.connect_timeout;
   if (hash_) set.model_hash = *hash_;
   if (worker_) set.numerics_class = worker_->info().numerics_class;
+  set.on_unreachable = [this](const std::string& address) {
+    if (mesh_) mesh_->report_unreachable(address);
+  };
   peers_ = std::make_unique<driver::PeerSet>(runtime_.tcp(), std::move(set));
   for (const std::string& address : options_.peers) peers_->add(address);
   turns_ = std::make_unique<client::OpenTurns>(runtime_.clock());
@@ -203,11 +206,13 @@ void OpenModel::use_found_peers() {
   for (const discovery::RecordPtr& one : mesh_->directory().view()) {
     const std::string address = discovery::dial_address(one->record);
     if (address.empty() || one->record.num_layers != config_.num_layers) continue;
-    if (std::find(addresses_.begin(), addresses_.end(), address) != addresses_.end()) continue;
-    if (addresses_.size() >= kMaxFoundPeers) break;
-    addresses_.push_back(address);
-    peers_->add(address);
-    more = true;
+    if (std::find(addresses_.begin(), addresses_.end(), address) == addresses_.end()) {
+      if (addresses_.size() >= kMaxFoundPeers) continue;
+      addresses_.push_back(address);
+      peers_->add(address);
+      more = true;
+    }
+    peers_->report_claims(address, claims_of(one->record));
   }
   if (!more) return;
   found_->set();

@@ -33,7 +33,10 @@ class ServingNode {
       : options_(std::move(options)),
         self_(std::move(self)),
         runtime_(self_.credentials),
-        node_id_(to_string(self_.credentials.key.id())) {}
+        node_id_(to_string(self_.credentials.key.id())),
+        model_id_(options_.model_id.empty() ? node::display_name(options_.folder)
+                                            : options_.model_id),
+        public_key_(to_hex(self_.credentials.key.public_key())) {}
   ~ServingNode() { stop(std::chrono::milliseconds(0)); }
   ServingNode(const ServingNode&) = delete;
   ServingNode& operator=(const ServingNode&) = delete;
@@ -42,9 +45,13 @@ class ServingNode {
   void stop(std::chrono::milliseconds drain);
   void wait();
   PeerStats stats();
+  Result<void> carry_wallet_statement(std::string text);
 
   const std::string& address() const noexcept { return address_; }
   const std::string& node_id() const noexcept { return node_id_; }
+  const std::string& public_key() const noexcept { return public_key_; }
+  const identity::NodeKey& key() const noexcept { return self_.credentials.key; }
+  const std::string& model_id() const noexcept { return model_id_; }
   const std::string& numerics_class() const noexcept { return numerics_class_; }
   const std::string& model_hash() const noexcept { return model_hash_; }
   std::uint32_t num_layers() const noexcept { return stage_.config.num_layers; }
@@ -54,17 +61,20 @@ class ServingNode {
   Result<void> join_mesh();
   discovery::NodeRecord describe();
   void use_found_peers();
-  std::unique_ptr<node::GenerateService> make_service() const;
+  std::unique_ptr<node::GenerateService> make_service();
 
   const PeerOptions options_;
   const node::OwnIdentity self_;
   mutable net::Runtime runtime_;
   const std::string node_id_;
+  const std::string model_id_;
+  const std::string public_key_;
   node::Stage stage_;
   std::unique_ptr<node::GenerateService> service_;
   std::unique_ptr<serve::Peer> peer_;
   std::unique_ptr<node::Mesh> mesh_;  // where discovery is enabled
   std::set<std::string> found_;       // peers that the head was told of
+  std::string wallet_statement_;
   std::string address_;
   std::string numerics_class_;
   std::string model_hash_;
@@ -75,6 +85,9 @@ class ServingNode {
 };
 
 Result<void> ServingNode::start() {
+  if (options_.place.size() > discovery::kMaxNameBytes) {
+    return {Errc::invalid_argument, "the name of the place is too long"};
+  }
   node::StageOptions stage;
   stage.folder = options_.folder;
   stage.layers = options_.layers;
@@ -125,8 +138,7 @@ discovery::NodeRecord ServingNode::describe() {
   discovery::NodeRecord record;
   record.addresses = {options_.advertise.empty() ? address_ : options_.advertise};
   record.software = node::software_name();
-  record.model_id =
-      options_.model_id.empty() ? node::display_name(options_.folder) : options_.model_id;
+  record.model_id = model_id_;
   record.model_hash = stage_.hash;
   record.numerics_class = info.numerics_class;
   record.num_layers = stage_.config.num_layers;
@@ -135,6 +147,9 @@ discovery::NodeRecord ServingNode::describe() {
   record.queued_rows = load.queued_rows;
   record.free_tokens = load.free_pages * info.page_tokens;
   record.sessions = load.sessions;
+  record.layer_us = stage_.speed->layer_us();
+  record.place = options_.place;
+  record.wallet_statement.assign(wallet_statement_.begin(), wallet_statement_.end());
   return record;
 }
 
@@ -142,7 +157,9 @@ void ServingNode::use_found_peers() {
   if (!service_) return;
   for (const discovery::RecordPtr& one : mesh_->directory().view()) {
     const std::string address = discovery::dial_address(one->record);
-    if (!address.empty() && found_.insert(address).second) service_->add_peer(address);
+    if (address.empty()) continue;
+    if (found_.insert(address).second) service_->add_peer(address);
+    service_->report_claims(address, node::claims_of(one->record));
   }
 }
 
@@ -151,8 +168,7 @@ Result<void> ServingNode::listen() {
   peer.node_id = runtime_.node_id();
   peer.software = node::software_name();
   peer.advertised_address = options_.advertise;
-  peer.model_id =
-      options_.model_id.empty() ? node::display_name(options_.folder) : options_.model_id;
+  peer.model_id = model_id_;
   peer.model_hash = stage_.hash;
   peer.num_layers = stage_.config.num_layers;
   peer.shares = {options_.max_remote_sessions, options_.max_remote_tokens};
@@ -175,7 +191,7 @@ Result<void> ServingNode::listen() {
   return {};
 }
 
-std::unique_ptr<node::GenerateService> ServingNode::make_service() const {
+std::unique_ptr<node::GenerateService> ServingNode::make_service() {
   client::SharedModel model;
   model.runtime = &runtime_;
   model.head = stage_.worker.get();
@@ -192,6 +208,9 @@ std::unique_ptr<node::GenerateService> ServingNode::make_service() const {
   set.hello = node::client_hello(runtime_.node_id());
   set.model_hash = stage_.hash;
   set.numerics_class = stage_.worker->info().numerics_class;
+  set.on_unreachable = [this](const std::string& address) {
+    if (mesh_) mesh_->report_unreachable(address);
+  };
   return std::make_unique<node::GenerateService>(runtime_, *stage_.worker, std::move(model),
                                                  std::move(set), options_.peers);
 }
@@ -238,6 +257,17 @@ void ServingNode::wait() {
   changed_.wait(lock, [this] { return state_ == State::stopped; });
 }
 
+Result<void> ServingNode::carry_wallet_statement(std::string text) {
+  if (text.size() > discovery::kMaxStatementBytes) {
+    return {Errc::invalid_argument, "the wallet statement is too long"};
+  }
+  runtime_.run_blocking([this, &text] {
+    wallet_statement_ = std::move(text);
+    if (mesh_) mesh_->directory().renew();
+  });
+  return {};
+}
+
 PeerStats ServingNode::stats() {
   PeerStats stats;
   runtime_.run_blocking([this, &stats] {
@@ -249,6 +279,10 @@ PeerStats ServingNode::stats() {
     stats.sessions = served.sessions;
     stats.connections = served.connections;
     stats.weight_bytes = stage_.worker->info().weight_bytes;
+    const wire::Pong load = stage_.worker->load();
+    stats.queued_rows = load.queued_rows;
+    stats.free_tokens = load.free_pages * stage_.worker->info().page_tokens;
+    stats.layer_us = stage_.speed->layer_us();
   });
   return stats;
 }
@@ -281,7 +315,9 @@ Result<Peer> Peer::start(PeerOptions options) {
 
 const std::string& Peer::address() const noexcept { return impl_->node->address(); }
 const std::string& Peer::node_id() const noexcept { return impl_->node->node_id(); }
+const std::string& Peer::public_key() const noexcept { return impl_->node->public_key(); }
 std::uint32_t Peer::num_layers() const noexcept { return impl_->node->num_layers(); }
+const std::string& Peer::model_id() const noexcept { return impl_->node->model_id(); }
 const std::string& Peer::numerics_class() const noexcept { return impl_->node->numerics_class(); }
 const std::string& Peer::model_hash() const noexcept { return impl_->node->model_hash(); }
 
@@ -296,6 +332,18 @@ void Peer::stop(std::chrono::milliseconds drain) {
 PeerStats Peer::stats() const {
   if (impl_->guard.forked()) return {};
   return impl_->node->stats();
+}
+
+Result<void> Peer::carry_wallet_statement(std::string text) {
+  if (impl_->guard.forked()) return {Errc::unsupported, "not after fork()"};
+  return impl_->node->carry_wallet_statement(std::move(text));
+}
+
+Result<std::string> Peer::sign(std::string_view domain, std::string_view message) const {
+  if (!identity::is_domain(domain)) {
+    return {Errc::invalid_argument, "a domain begins with \"farmesh \" and has 64 characters"};
+  }
+  return to_hex(impl_->node->key().sign(domain, as_view(message)));
 }
 
 }  // namespace farmesh

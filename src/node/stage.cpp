@@ -59,15 +59,18 @@ Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
   auto engine = model::load_engine(config, **folder, engine_options);
   if (!engine) return engine.error();
 
+  const auto speed = std::make_shared<LayerSpeed>();
+  auto measured = std::make_unique<MeasuredEngine>(*std::move(engine), speed);
+
   serve::WorkerLimits limits;
   limits.cache_tokens = options.cache_tokens;
   Result<std::unique_ptr<serve::Worker>> worker{Errc::ok};
   runtime.run_blocking([&] {
-    worker = serve::Worker::create(*std::move(engine), serve::make_compute_thread(runtime.clock()),
+    worker = serve::Worker::create(std::move(measured), serve::make_compute_thread(runtime.clock()),
                                    runtime.clock(), limits);
   });
   if (!worker) return worker.error();
-  return Stage{config, *hash, *std::move(worker)};
+  return Stage{config, *hash, *std::move(worker), speed};
 }
 
 }  // namespace farmesh::node

@@ -14,6 +14,7 @@
 #include "base/types.hpp"
 #include "model/model_config.hpp"
 #include "net/runtime.hpp"
+#include "node/measured_engine.hpp"
 #include "serve/worker.hpp"
 
 namespace farmesh::node {
@@ -32,6 +33,7 @@ struct Stage {
   model::ModelConfig config;
   ModelHash hash;
   std::unique_ptr<serve::Worker> worker;  // belongs to the network thread
+  std::shared_ptr<const LayerSpeed> speed;
 };
 
 /// Reads the folder, computes its hash, loads the weights. On the caller's thread; blocks.

@@ -1,2 +1,3 @@
 farmesh_fuzz(openai_request SOURCES openai_request_fuzz.cpp LINKS farmesh_gateway)
 farmesh_fuzz(platform_request SOURCES platform_request_fuzz.cpp LINKS farmesh_gateway)
+farmesh_fuzz(registry_request SOURCES registry_request_fuzz.cpp LINKS farmesh_gateway)

@@ -62,6 +62,7 @@ TEST_SUITE("integration/program") {
                                                {"chat"},
                                                {"node"},
                                                {"coordinator"},
+                                               {"discovery"},
                                                {"demo"},
                                                {"bench"},
                                                {"sim"},
@@ -99,7 +100,7 @@ TEST_SUITE("integration/program") {
 
   TEST_CASE("every verb's help has an example") {
     for (const char* verb :
-         {"generate", "chat", "node", "coordinator", "demo", "model", "key", "ledger"}) {
+         {"generate", "chat", "node", "coordinator", "discovery", "demo", "model", "key", "ledger"}) {
       CHECK(run({verb, "--help"}).output.find("Examples:") != std::string::npos);
     }
   }

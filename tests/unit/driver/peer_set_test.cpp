@@ -136,6 +136,44 @@ TEST_SUITE("driver/peer_set") {
     CHECK(failures.size() == 1);
   }
 
+  TEST_CASE("whom nobody answers for is told as unreachable, and nobody else") {
+    World world;
+    std::vector<std::string> unreachable;
+    driver::PeerSetOptions options = World::set_options();
+    options.on_unreachable = [&](const std::string& address) { unreachable.push_back(address); };
+    driver::PeerSet set(*world.transport, options);
+    world.add("well", {0, 6});
+    world.add("refused", {0, 6}).script.model_hash = ModelHash{{1}};
+    for (const char* address : {"well:1", "refused:1", "nobody:1"}) set.add(address);
+    CHECK(world.loop.run(set.connect_all(world.loop.after(5s))).size() == 2);
+    CHECK(unreachable == std::vector<std::string>{"nobody:1"});
+
+    world.network.kill("well");
+    world.loop.pass(1s);
+    static_cast<void>(world.loop.run(set.connection("well:1", world.loop.after(5s))));
+    CHECK(unreachable.back() == "well:1");
+  }
+
+  TEST_CASE("what a peer claims is in the view, its load until it was asked for it") {
+    World world;
+    world.add("a", {0, 6});
+    world.set.report_claims("a:1", {"eu", true, 3ms, 7, 99});
+    world.set.report_claims("nobody:1", {});
+    world.connect();
+    world.loop.pass(2s);
+    const auto claimed = world.set.view().at(0);
+    CHECK(claimed.place == "eu");
+    CHECK(claimed.relayed);
+    CHECK(claimed.claimed_layer_time == 3ms);
+    CHECK(claimed.queued_rows == 7);
+    CHECK(claimed.free_tokens == 99);
+    CHECK(claimed.load_age >= 2s);
+    world.set.refresh(0s);
+    world.loop.pass(1s);
+    CHECK(world.set.view().at(0).queued_rows != 7);
+    CHECK(world.set.view().at(0).place == "eu");
+  }
+
   TEST_CASE("a silent address fails with timeout within the dial timeout") {
     World world;
     world.add("a", {0, 6});

@@ -1,0 +1,70 @@
+// An engine that also tells how fast it is, as a node says of itself in its record.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "model/stage_engine.hpp"
+
+namespace farmesh::node {
+
+/// What one row takes through one layer: a moving mean over forward passes. Passes of one row count
+/// as they are; before there was one, larger passes are shared among their rows. Written by the
+/// compute thread, read by any.
+class LayerSpeed {
+ public:
+  std::uint32_t layer_us() const noexcept {
+    const std::uint64_t mean = mean_ns_;
+    return mean == 0 ? 0 : std::uint32_t(std::clamp<std::uint64_t>(mean / 1'000, 1, UINT32_MAX));
+  }
+
+  void passed(std::chrono::nanoseconds time, std::uint32_t rows, std::uint32_t layers) noexcept {
+    if (rows == 0 || layers == 0 || (rows > 1 && single_)) return;
+    const auto sample = double(time.count()) / (double(rows) * layers);
+    const auto mean = double(mean_ns_.load());
+    const bool first = mean == 0 || (rows == 1 && !single_);
+    single_ = rows == 1;
+    mean_ns_ = std::uint64_t(std::max(1.0, first ? sample : mean + (sample - mean) / 8));
+  }
+
+ private:
+  std::atomic<std::uint64_t> mean_ns_ = 0;  // 0: not measured
+  bool single_ = false;                     // the mean is of passes of one row
+};
+
+class MeasuredEngine final : public model::StageEngine {
+ public:
+  MeasuredEngine(std::unique_ptr<model::StageEngine> engine, std::shared_ptr<LayerSpeed> speed)
+      : engine_(std::move(engine)), speed_(std::move(speed)) {}
+
+  const model::EngineInfo& info() const noexcept override { return engine_->info(); }
+  Result<void> reserve_pages(std::uint32_t count) override { return engine_->reserve_pages(count); }
+  Result<void> forward(Span blocks, std::span<const model::SequenceRows> batch) override {
+    const auto began = std::chrono::steady_clock::now();
+    Result<void> done = engine_->forward(blocks, batch);
+    std::uint32_t rows = 0;
+    for (const model::SequenceRows& sequence : batch) rows += sequence.rows;
+    if (done) speed_->passed(std::chrono::steady_clock::now() - began, rows, blocks.size());
+    return done;
+  }
+  Result<void> copy_page(std::uint32_t from, std::uint32_t to) override {
+    return engine_->copy_page(from, to);
+  }
+  Result<void> embed(std::span<const TokenId> ids, MutableByteView hidden) override {
+    return engine_->embed(ids, hidden);
+  }
+  Result<void> logits(ByteView hidden, std::uint32_t rows, std::span<float> logits) override {
+    return engine_->logits(hidden, rows, logits);
+  }
+
+ private:
+  const std::unique_ptr<model::StageEngine> engine_;
+  const std::shared_ptr<LayerSpeed> speed_;
+};
+
+}  // namespace farmesh::node
