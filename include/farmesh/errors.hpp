@@ -77,6 +77,7 @@ enum class Errc : std::uint16_t {
   receipt_invalid = 405,      // a receipt or grant that is unsigned, expired or beside the point
   insufficient_credit = 406,  // the account cannot cover what would be reserved
   amount_invalid = 407,       // not an exact amount of $FAR, or beyond the largest one
+  grant_required = 408,       // this node serves only what a signed grant pays for
 
   // Use: the caller asked for something impossible.
   invalid_argument = 500,  // a value outside its documented range

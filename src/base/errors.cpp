@@ -57,6 +57,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::receipt_invalid: return "receipt_invalid";
     case Errc::insufficient_credit: return "insufficient_credit";
     case Errc::amount_invalid: return "amount_invalid";
+    case Errc::grant_required: return "grant_required";
     case Errc::invalid_argument: return "invalid_argument";
     case Errc::cancelled: return "cancelled";
     case Errc::config_invalid: return "config_invalid";
@@ -113,7 +114,8 @@ bool should_reroute(Errc code) noexcept {
     case Errc::out_of_memory:
     case Errc::span_unavailable:
     case Errc::compute_failed:
-    case Errc::session_unknown: return true;
+    case Errc::session_unknown:
+    case Errc::grant_required: return true;
 
     case Errc::ok:
     case Errc::closed:

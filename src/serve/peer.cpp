@@ -1,9 +1,12 @@
 #include "serve/peer.hpp"
 
 #include <algorithm>
+#include <span>
+#include <string>
 #include <utility>
 
 #include "base/digest.hpp"
+#include "base/log.hpp"
 #include "serve/peer_impl.hpp"
 
 namespace farmesh::serve {
@@ -47,6 +50,7 @@ Peer::Impl::Impl(net::Transport& t, Worker& w, PeerOptions o, GenerateService* g
       generate(g),
       history(options.history_bytes),
       shares(options.shares),
+      meter(options.node_id, options.meter),
       drained(t.clock()) {}
 
 void Peer::Impl::begin() {
@@ -254,7 +258,8 @@ void Peer::Impl::open(const ConnectionPtr& connection, const Frame& request,
                       const wire::Open& message) {
   const NodeId& driver = connection->remote().node_id;
   const Result<void> allowed = may_open(message, driver);
-  const Result<wire::OpenReply> reply = allowed ? worker.open(message, driver) : allowed.error();
+  const auto paid = allowed ? meter.admit(message, driver) : allowed.error();
+  const Result<wire::OpenReply> reply = paid ? worker.open(message, driver) : paid.error();
   if (!reply) {
     static_cast<void>(connection->reply_error(request, reply.error()));
     // A session that was to move and found no room is closed.
@@ -268,9 +273,15 @@ void Peer::Impl::open(const ConnectionPtr& connection, const Frame& request,
   if (before != clients.end()) before->second.sessions.erase(message.session);
   clients[connection.get()].sessions.insert(message.session);
   if (is_bounded(driver)) shares.hold(message.session, driver, message.max_positions);
+  meter.open(session.count, *paid, driver, message, reply->held_positions);
   session.driver = connection;
   session.epoch = message.epoch;
   session.span = message.span;
+  if (!message.traceparent.empty()) {
+    log(LogLevel::info, "serve",
+        "opened layers " + std::to_string(message.span.begin) + ":" +
+            std::to_string(message.span.end) + ", trace " + message.traceparent);
+  }
   static_cast<void>(connection->reply(request, Verb::open, wire::encode(*reply)));
 }
 
@@ -302,23 +313,39 @@ void Peer::Impl::tell_history(const ConnectionPtr& connection, const Frame& requ
 
 void Peer::Impl::close(const ConnectionPtr& connection, const Frame& request,
                        const wire::Close& message) {
-  end_session(message.session);
+  const Session* session = find(message.session);
+  const bool is_driver = session != nullptr && session->driver.lock() == connection;
+  end_session(message.session, is_driver ? std::optional(message.positions) : std::nullopt);
   Client& client = clients[connection.get()];
   if (client.generating.contains(message.session)) stop_generate(client, message.session);
   static_cast<void>(connection->reply(request, Verb::close, {}));
 }
 
-void Peer::Impl::end_session(const SessionId& id) {
+void Peer::Impl::end_session(const SessionId& id, std::optional<std::uint32_t> positions) {
   const auto entry = sessions.find(id);
   if (entry == sessions.end()) return;
   const SessionId session = id;  // may lie in what is erased here
-  const auto driver = clients.find(entry->second.driver.lock().get());
+  const ConnectionPtr connection = entry->second.driver.lock();
+  const auto driver = clients.find(connection.get());
   if (driver != clients.end()) driver->second.sessions.erase(session);
+  const bool reachable = connection && connection->is_open();
+  if (const auto receipt = meter.close(entry->second.count, positions, reachable)) {
+    send_receipt(connection, *receipt);
+  }
   sessions.erase(entry);
   shares.release(session);
   worker.close(session);
   history.forget(session);
   if (is_drained()) drained.set();
+}
+
+/// One that does not arrive is made good by the next; the driver's log pays whatever arrives.
+void Peer::Impl::send_receipt(const ConnectionPtr& driver, const wire::SignedReceipt& receipt) {
+  const std::vector<std::uint8_t> bytes = wire::encode(receipt);
+  Frame frame;
+  frame.verb = Verb::receipt;
+  frame.payload = Payload::copy_of(std::as_bytes(std::span(bytes)));
+  static_cast<void>(driver->push(std::move(frame)));
 }
 
 // --- generation ------------------------------------------------------------------------------
@@ -330,6 +357,8 @@ void Peer::Impl::start_generate(const ConnectionPtr& connection, Frame request,
   Error refusal;
   if (generate == nullptr) {
     refusal = {Errc::head_unavailable, "this peer hosts no head"};
+  } else if (!meter.may_generate_for(connection->remote().node_id)) {
+    refusal = {Errc::grant_required, "this node serves only what a signed grant pays for"};
   } else if (draining) {
     refusal = {Errc::busy, "this peer is about to end"};
   } else if (owner != generating.end() && owner->second != connection.get()) {

@@ -14,6 +14,7 @@
 
 #include "net/connection.hpp"
 #include "net/link.hpp"
+#include "serve/meter.hpp"
 #include "serve/remote_shares.hpp"
 #include "serve/worker.hpp"
 #include "wire/messages.hpp"
@@ -43,6 +44,7 @@ struct PeerOptions {
   std::chrono::milliseconds dial_timeout{3'000};
   std::uint32_t max_connections = 1'024;
   ShareLimits shares;  // of remotes that have proven a key; this node itself is not bound
+  MeterOptions meter;
   net::ConnectionOptions connection;
   /// Answers `swarm` requests; empty: they are told unsupported.
   std::function<void(const std::shared_ptr<net::Connection>&, const wire::Frame&)> on_swarm;

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -28,6 +29,7 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
     std::uint32_t pushed_position = 0;
     TimePoint pushed_at{};
     std::weak_ptr<void> replay;  // alive while one has not been sent whole
+    Meter::Count count;          // of what is paid
   };
 
   /// The other end of a connection that somebody made to this peer.
@@ -64,7 +66,9 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
              const wire::Close& message);
   void start_generate(const ConnectionPtr& connection, wire::Frame request, wire::Generate message);
   void stop_generate(Client& client, const SessionId& id);
-  void end_session(const SessionId& id);
+  /// `positions`: those that the driver says were used; nothing when it did not say.
+  void end_session(const SessionId& id, std::optional<std::uint32_t> positions = std::nullopt);
+  static void send_receipt(const ConnectionPtr& driver, const wire::SignedReceipt& receipt);
 
   // peer_steps.cpp
   void step(const ConnectionPtr& connection, const wire::Frame& frame, wire::Step message);
@@ -89,6 +93,7 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
   GenerateService* generate;
   History history;
   RemoteShares shares;
+  Meter meter;
   std::unique_ptr<Outlets> outlets;
   std::unique_ptr<net::Listener> listener;
   std::vector<std::weak_ptr<net::Link>> links;  // accepted, also those that say no hello

@@ -81,6 +81,8 @@ void Peer::Impl::step(const ConnectionPtr& connection, const Frame& frame, wire:
         Error{Errc::bad_shape, "rows travel here in " + std::string(name(worker.info().residual))};
   } else if (message.times.size() >= wire::kMaxHops) {
     queued = Error{Errc::invalid_argument, "more stages than a route may have"};
+  } else if (const Result<void> paid = meter.allow(session->count, message); !paid) {
+    queued = paid;
   } else {
     queued =
         worker.step(std::move(work), [weak = weak_from_this(), message](Result<StepOutput> result) {
@@ -113,7 +115,9 @@ void Peer::Impl::computed(const wire::Step& step, Result<StepOutput> result) {
   const std::uint32_t end = step.position + step.count;
   const bool holds = worker.positions(step.session).value_or(0) >= end;
   if (keeps && holds) history.append(step.session, {step.position, step.count, result->rows});
-  if (step.epoch < session->epoch) return;  // overtaken on its way out
+  const bool overtaken = step.epoch < session->epoch;  // on its way out
+  meter.add(session->count, step, /*passed_on=*/!overtaken, clock.now());
+  if (overtaken) return;
 
   wire::Step done = step;
   done.times.push_back(result->time);
@@ -125,6 +129,10 @@ void Peer::Impl::computed(const wire::Step& step, Result<StepOutput> result) {
     done.next_us.push_back(static_cast<std::uint32_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(round_trip).count()));
     push(*session, std::move(done), std::move(result->rows));
+  }
+  // Last, when nobody waits for this peer.
+  if (const auto receipt = meter.due(session->count, clock.now())) {
+    if (const ConnectionPtr driver = session->driver.lock()) send_receipt(driver, *receipt);
   }
 }
 

@@ -68,13 +68,14 @@ struct Hello {
 struct Open {
   SessionId session;
   std::uint32_t epoch = 0;
-  Span span;                         // layers to run, inside the peer's
-  std::uint32_t max_positions = 0;   // cache to promise, in tokens
-  ModelHash model_hash;              // must equal the peer's
-  std::string numerics_class;        // must equal the peer's unless empty
-  std::vector<PageName> page_names;  // of the prompt's full pages, first to last
-  std::string traceparent;           // W3C trace context, may be empty
-  std::vector<std::uint8_t> grant;   // reserved: the payer's signed grant
+  Span span;                           // layers to run, inside the peer's
+  std::uint32_t max_positions = 0;     // cache to promise, in tokens
+  ModelHash model_hash;                // must equal the peer's
+  std::string numerics_class;          // must equal the peer's unless empty
+  std::vector<PageName> page_names;    // of the prompt's full pages, first to last
+  std::string traceparent;             // W3C trace context, may be empty
+  std::vector<std::uint8_t> grant;     // the payer's, signed (receipt.hpp); empty: nobody pays
+  std::uint32_t prompt_positions = 0;  // rows below are the prompt's: told apart in receipts
 };
 
 struct OpenReply {
@@ -160,6 +161,7 @@ struct HistoryReply {
 
 struct Close {
   SessionId session;
+  std::uint32_t positions = 0;  // rows beyond were not used: what receipts are settled by
 };
 
 struct Ping {

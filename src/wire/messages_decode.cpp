@@ -216,6 +216,8 @@ Result<Open> decode<Open>(ByteView header) {
   message.traceparent = in.text(table->traceparent(), "traceparent");
   in.each(table->grant(), kMaxGrantBytes, "grant",
           [&](std::uint8_t byte) { message.grant.push_back(byte); });
+  message.prompt_positions =
+      in.at_most(table->prompt_positions(), kMaxPosition, "prompt_positions");
   return in.result(std::move(message));
 }
 
@@ -331,6 +333,7 @@ Result<Close> decode<Close>(ByteView header) {
   Reader in("close");
   Close message;
   message.session = in.id<SessionId>(table->session(), "session");
+  message.positions = in.at_most(table->positions(), kMaxPosition, "positions");
   return in.result(message);
 }
 

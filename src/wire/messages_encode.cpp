@@ -129,7 +129,7 @@ HeaderBytes encode(const Open& message) {
   const fb::Bytes32 hash = packed_id(message.model_hash);
   return finished(
       builder, fb::CreateOpen(builder, &session, message.epoch, &span, message.max_positions, &hash,
-                              numerics, names, trace, grant));
+                              numerics, names, trace, grant, message.prompt_positions));
 }
 
 HeaderBytes encode(const OpenReply& message) {
@@ -191,7 +191,7 @@ HeaderBytes encode(const HistoryReply& message) {
 HeaderBytes encode(const Close& message) {
   FlatBufferBuilder& builder = fresh_builder();
   const fb::Bytes16 session = packed_id(message.session);
-  return finished(builder, fb::CreateClose(builder, &session));
+  return finished(builder, fb::CreateClose(builder, &session, message.positions));
 }
 
 HeaderBytes encode(const Ping& message) {

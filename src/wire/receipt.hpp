@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -101,8 +102,16 @@ struct SignedReceipt {
   KeyBytes node_key{};
   SignatureBytes node_signature{};
 };
+inline constexpr std::size_t kSignedReceiptBytes = kReceiptBytes + 32 + 64;
 std::vector<std::uint8_t> encode(const SignedReceipt& receipt);
 /// Decodes without checking the signature. Fails with receipt_invalid.
 Result<SignedReceipt> decode_signed_receipt(std::span<const std::uint8_t> bytes);
+
+/// A receipt as its driver judged it.
+struct JudgedReceipt {
+  SignedReceipt receipt;
+  std::optional<KeyBytes> driver_key;  // nothing: the driver's step log disagrees
+  SignatureBytes driver_signature{};   // under kCountersignDomain
+};
 
 }  // namespace farmesh::wire

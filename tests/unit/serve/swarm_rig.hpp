@@ -31,7 +31,8 @@ struct Node {
       : transport(network.host(host)),
         worker(*Worker::create(std::make_unique<ProbeEngine>(log, blocks),
                                make_sim_compute(loop.clock, 10ms, 0ms), loop.clock, limits)) {
-    options.node_id = node_id(static_cast<std::uint8_t>(host.back()));
+    options.node_id = options.meter.key ? options.meter.key->id()
+                                        : node_id(static_cast<std::uint8_t>(host.back()));
     options.model_id = "stand-in";
     options.model_hash = kModel;
     options.num_layers = kAllLayers.end;
@@ -65,6 +66,9 @@ class Driver {
       : loop_(loop),
         transport_(network.host(host)),
         id_(node_id(static_cast<std::uint8_t>(host.back()))) {}
+
+  /// From the next dial on.
+  void call_itself(const wire::NodeId& id) { id_ = id; }
 
   Result<std::shared_ptr<net::Connection>> dial(const std::string& address) {
     net::Connection::Identity identity;

@@ -60,6 +60,7 @@ TEST_SUITE("wire/bounds") {
     refused_when(good, "page_names", [](Open& m) { m.page_names.resize(kMaxPageNames + 1); });
     refused_when(good, "traceparent", [](Open& m) { m.traceparent = kTooLong; });
     refused_when(good, "traceparent", [](Open& m) { m.traceparent = "\xff\xfe"; });
+    refused_when(good, "prompt_positions", [](Open& m) { m.prompt_positions = kMaxPosition + 1; });
     refused_when(good, "grant", [](Open& m) { m.grant.resize(kMaxGrantBytes + 1); });
     refused(OpenReply{kMaxPosition + 1, 1, 1}, "held_positions");
     refused(OpenReply{1, 1, kMaxStepRows + 1}, "max_step_rows");
@@ -97,6 +98,7 @@ TEST_SUITE("wire/bounds") {
     refused_when(good, "to", [](Replay& m) { m.to = kMaxPosition + 1; });
     refused_when(good, "route", [](Replay& m) { m.route.resize(kMaxHops + 1, m.route[0]); });
     refused(HistoryReply{kMaxPosition + 1, 0, 0}, "positions");
+    refused(Close{{}, kMaxPosition + 1}, "positions");
     refused(HistoryReply{0, 0, kMaxPosition + 1}, "stored_end");
     refused(HistoryReply{0, 2, 1}, "stored_begin");
   }

@@ -86,6 +86,7 @@ TEST_SUITE("wire/messages") {
     CHECK(back.page_names == sent.page_names);
     CHECK(back.traceparent == sent.traceparent);
     CHECK(back.grant == sent.grant);
+    CHECK(back.prompt_positions == sent.prompt_positions);
 
     const OpenReply reply = round_trip(OpenReply{1, 2, 3});
     CHECK(reply.held_positions == 1);
@@ -164,7 +165,9 @@ TEST_SUITE("wire/messages") {
     CHECK(history.positions == 30);
     CHECK(history.stored_begin == 10);
     CHECK(history.stored_end == 20);
-    CHECK(round_trip(Close{test::session_id()}).session == test::session_id());
+    const Close close = round_trip(Close{test::session_id(), 77});
+    CHECK(close.session == test::session_id());
+    CHECK(close.positions == 77);
   }
 
   TEST_CASE("ping and pong come back whole") {
