@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "cli/demo_payments.hpp"
 #include "cli/demo_story.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
@@ -32,7 +33,7 @@ std::string find_demo_model() {
   }
 }
 
-int demo(DemoOptions options) {
+int demo(DemoOptions options, bool payments) {
   if (options.model.empty()) options.model = find_demo_model();
   if (options.model.empty()) {
     return report(
@@ -42,6 +43,12 @@ int demo(DemoOptions options) {
   if (!config) return report(config.error());
   if (config->num_layers < 3) {
     return report({Errc::invalid_argument, "the demo needs a model of three layers or more"});
+  }
+  if (payments) {
+    const Result<bool> equal =
+        show_payments({.model = options.model, .layers = config->num_layers});
+    if (!equal) return report(equal.error());
+    return *equal ? kSuccess : kFailure;
   }
   if (options.pace.count() < 0) {
     options.pace = std::chrono::milliseconds(is_terminal(STDOUT_FILENO) ? kReadingPace : 0);
@@ -56,6 +63,7 @@ int demo(DemoOptions options) {
 void add_demo(CLI::App& program, Run& run) {
   const auto options = std::make_shared<DemoOptions>();
   const auto pace_ms = std::make_shared<int>(-1);
+  const auto payments = std::make_shared<bool>(false);
   options->generate.max_tokens = 300;
   options->generate.sampling.temperature = 0.5f;
   options->generate.sampling.seed = 7;
@@ -75,16 +83,20 @@ void add_demo(CLI::App& program, Run& run) {
   verb->add_option("--pace", *pace_ms, "Milliseconds between tokens; default: 30 at a terminal")
       ->check(CLI::Range(0, 10'000))
       ->option_text("MS");
+  verb->add_flag(
+      "--payments", *payments,
+      "A deposit, a session on three nodes, a batch that pays them, on a chain of its own");
   verb->footer(R"(
 Exits with 0 only if a peer was lost and the story still equals, token by token, the one that a
-single process tells.
+single process tells. With --payments: only if ledger and chain agree to the last unit.
 
 Examples:
   farmesh demo
-  farmesh demo --seed 11 --kill-at 60)");
-  verb->callback([options, pace_ms, &run] {
+  farmesh demo --seed 11 --kill-at 60
+  ./run demo --payments)");
+  verb->callback([options, pace_ms, payments, &run] {
     options->pace = std::chrono::milliseconds(*pace_ms);
-    run = [options] { return demo(*options); };
+    run = [options, payments] { return demo(*options, *payments); };
   });
 }
 

@@ -15,8 +15,10 @@
 #include <farmesh/ledger.hpp>
 
 #include "base/digest.hpp"
+#include "cli/chain_flags.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/json.hpp"
+#include "cli/ledger_claims.hpp"
 #include "cli/verbs.hpp"
 #include "ledger/database.hpp"
 #include "ledger/migrations.hpp"
@@ -24,6 +26,7 @@
 #include "ledger/store.hpp"
 #include "ledger/work_log.hpp"
 #include "node/own_identity.hpp"
+#include "payout/reconcile.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -35,6 +38,7 @@ struct LedgerFlags {
   std::string wallet;
   std::uint32_t days = 0;
   bool json = false;
+  ChainFlags chain;
 };
 
 int migrate(const LedgerFlags& flags) {
@@ -44,24 +48,42 @@ int migrate(const LedgerFlags& flags) {
   return kSuccess;
 }
 
-int audit(const LedgerFlags& flags) {
-  const auto store = open_ledger(flags.url);
-  if (!store) return report(store.error());
-  const auto result = ContributionLedger(*store).audit();
-  if (!result) return report(result.error());
-  for (const AuditFinding& finding : result->findings) {
-    if (flags.json) {
+void print_findings(const AuditReport& found, bool json) {
+  for (const AuditFinding& finding : found.findings) {
+    if (json) {
       fmt::print("{}",
                  to_line({{"table", finding.table}, {"row", finding.row}, {"what", finding.what}}));
     } else {
       fmt::print("{} {}: {}\n", finding.table, finding.row, finding.what);
     }
   }
+}
+
+enum class Against { ledger, chain };
+
+/// The ledger against itself, and against the chain where one is named or must be.
+int audit(const LedgerFlags& flags, bool balances, Against least) {
+  const auto store = open_ledger(flags.url);
+  if (!store) return report(store.error());
+  auto result = ContributionLedger(*store).audit();
+  if (!result) return report(result.error());
+  const bool with_chain = least == Against::chain || flags.chain.given();
+  if (with_chain) {
+    auto chain = flags.chain.open();
+    if (!chain) return report(chain.error());
+    Result<void> checked = payout::check_payments(*store, **chain, *result);
+    if (checked && balances) {
+      checked = payout::check_balances(*store, **chain, flags.chain.start_block, *result);
+    }
+    if (!checked) return report(checked.error());
+  }
+  print_findings(*result, flags.json);
   fmt::print(stderr, "{} sessions, {} contributions, {} receipts: {} $FAR earned, {} paid; {}\n",
              result->sessions, result->contributions, result->receipts, result->earned.to_string(),
              result->paid.to_string(),
-             result->findings.empty() ? "every sum holds"
-                                      : fmt::format("{} differences", result->findings.size()));
+             !result->findings.empty() ? fmt::format("{} differences", result->findings.size())
+             : with_chain              ? "every sum holds, here and on chain"
+                                       : "every sum holds");
   return result->findings.empty() ? kSuccess : kFailure;
 }
 
@@ -144,6 +166,10 @@ int statement(const LedgerFlags& flags) {
   return kSuccess;
 }
 
+void add_checks(CLI::App& verb, LedgerFlags& flags) {
+  verb.add_flag("--json", flags.json, "A line of JSON for each difference");
+}
+
 CLI::App* add_ledger_verb(CLI::App& parent, const std::string& name, const std::string& help,
                           const std::shared_ptr<LedgerFlags>& flags) {
   CLI::App* verb = parent.add_subcommand(name, help);
@@ -194,8 +220,23 @@ void add_ledger(CLI::App& program, Run& run) {
 
   CLI::App* audit_verb = add_ledger_verb(
       *parent, "audit", "Compute every sum again; exits with 1 on any difference", flags);
-  audit_verb->add_flag("--json", flags->json, "A line of JSON for each difference");
-  audit_verb->callback([flags, &run] { run = [flags] { return audit(*flags); }; });
+  add_checks(*audit_verb, *flags);
+  const auto audit_settings = std::make_shared<Settings>(*audit_verb);
+  flags->chain.add_to(*audit_verb, *audit_settings);
+  audit_verb->callback([flags, audit_settings, &run] {
+    audit_settings->fill();
+    run = [flags] { return audit(*flags, /*balances=*/true, Against::ledger); };
+  });
+
+  CLI::App* verify_verb = add_ledger_verb(
+      *parent, "verify", "Compute each payment again, from receipts to the chain", flags);
+  add_checks(*verify_verb, *flags);
+  const auto verify_settings = std::make_shared<Settings>(*verify_verb);
+  flags->chain.add_to(*verify_verb, *verify_settings);
+  verify_verb->callback([flags, verify_settings, &run] {
+    verify_settings->fill();
+    run = [flags] { return audit(*flags, /*balances=*/false, Against::chain); };
+  });
 
   CLI::App* statement_verb =
       add_ledger_verb(*parent, "statement", "What a wallet earned, and why", flags);
@@ -208,10 +249,13 @@ void add_ledger(CLI::App& program, Run& run) {
                            "A line of JSON for each session, with step log and signed receipts");
   statement_verb->callback([flags, &run] { run = [flags] { return statement(*flags); }; });
 
+  add_ledger_claims(*parent, run);
+
   parent->footer(R"(
 Examples:
   farmesh ledger migrate --url postgresql://farmesh@db/farmesh
   farmesh ledger audit --url /var/lib/farmesh/ledger.sqlite
+  farmesh ledger verify --url ledger.sqlite --network bsc --escrow 0x…
   farmesh ledger statement --url ledger.sqlite --wallet 0x52908400098527886E0F7030069857D2E4169EE7)");
 }
 

@@ -30,6 +30,8 @@ Environment:
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
   FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
   POSTGRES_URL           the ledger; DATABASE_URL is read when it is not set
+  ESCROW_CONTRACT_ADDRESS
+                         as --escrow of payout and ledger
   DEFAULT_MODEL_ID       a flag of coordinator, as docs/cli.md lists them
   FARMESH_TORCH_LIBRARY  the compute engine; default libfarmesh_torch.so beside the program
   FARMESH_ISA            avx512, avx2 or portable kernels; default the best this CPU has
@@ -56,6 +58,7 @@ int run_program(int argc, char** argv) {
   add_model(program, run);
   add_key(program, run);
   add_ledger(program, run);
+  add_payout(program, run);
   add_demo(program, run);
   add_bench(program, run);
   add_sim(program, run);
@@ -66,7 +69,8 @@ int run_program(int argc, char** argv) {
     return program.exit(stop) == 0 ? kSuccess : kUsage;
   }
   const bool serves = program.got_subcommand("node") || program.got_subcommand("coordinator") ||
-                      program.got_subcommand("discovery");
+                      program.got_subcommand("discovery") ||
+                      program.got_subcommand("payout");
   if (std::getenv("LOG_LEVEL") == nullptr && !serves) {
     set_log_level(LogLevel::error);  // what matters comes back as an error of the verb
   }

@@ -27,4 +27,9 @@ void StopRequest::wait() {
   changed_.wait(lock, [this] { return asked_; });
 }
 
+bool StopRequest::wait_for(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, patience, [this] { return asked_; });
+}
+
 }  // namespace farmesh::cli

@@ -1,6 +1,7 @@
 // Waits until somebody asks this process to end.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -16,6 +17,8 @@ class StopRequest {
   /// Call it before the world is told that this process serves: who reads that may ask at once.
   void ready();
   void wait();
+  /// True once somebody asked; else false after `patience`.
+  bool wait_for(std::chrono::milliseconds patience);
 
  private:
   void on_signal();

@@ -20,6 +20,7 @@ void add_chat(CLI::App& program, Run& run);
 void add_model(CLI::App& program, Run& run);
 void add_key(CLI::App& program, Run& run);
 void add_ledger(CLI::App& program, Run& run);
+void add_payout(CLI::App& program, Run& run);
 void add_demo(CLI::App& program, Run& run);
 void add_bench(CLI::App& program, Run& run);
 void add_sim(CLI::App& program, Run& run);

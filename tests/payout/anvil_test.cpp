@@ -1,0 +1,455 @@
+// The payer and the watcher of deposits on a real chain with the real contracts. Runs under
+// contracts/with_chain.mjs, which starts both.
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "evm/abi.hpp"
+#include "evm/http_post.hpp"
+#include "evm/keystore.hpp"
+#include "evm/transaction.hpp"
+#include "evm/wei.hpp"
+#include "ledger/credits.hpp"
+#include "ledger/node_registry.hpp"
+#include "payout/deposits.hpp"
+#include "payout/escrow_chain.hpp"
+#include "payout/payer.hpp"
+#include "payout/reconcile.hpp"
+#include "unit/ledger/ledgers.hpp"
+
+namespace farmesh::test {
+namespace {
+
+using namespace std::chrono_literals;
+using evm::Address;
+using payout::Did;
+
+// Of anvil's first two accounts: the same everywhere, and worth nothing anywhere else.
+constexpr const char* kSettlerKey =
+    "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+constexpr const char* kUserKey = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+constexpr std::uint64_t kChain = 31'337;
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  REQUIRE_MESSAGE(value != nullptr, name, " is not set: run this through tests/payout/run.sh");
+  return value;
+}
+
+Address address_from(const char* name) {
+  const auto address = evm::parse_address(variable(name));
+  REQUIRE(address);
+  return *address;
+}
+
+evm::KeySigner signer_of(const char* key) {
+  auto parsed = evm::parse_private_key(key);
+  REQUIRE(parsed);
+  return evm::KeySigner(*std::move(parsed));
+}
+
+/// A wallet that nobody has used: cases share one chain.
+std::string fresh_wallet() { return evm::to_lower_case(evm::PrivateKey::generate().address()); }
+
+/// Ends its process, as kill -9 does, before or after the n-th call.
+class DyingChain final : public payout::Chain {
+ public:
+  DyingChain(payout::Chain& chain, int at) : chain_(chain), left_(at) {}
+
+  std::uint64_t id() const override { return chain_.id(); }
+  Address escrow() const override { return chain_.escrow(); }
+  Result<std::uint64_t> head() override {
+    return around([&] { return chain_.head(); });
+  }
+  Result<std::optional<evm::Bytes32>> block_hash(std::uint64_t number) override {
+    return around([&] { return chain_.block_hash(number); });
+  }
+  Result<std::uint64_t> next_nonce(const Address& sender) override {
+    return around([&] { return chain_.next_nonce(sender); });
+  }
+  Result<evm::Fees> fees() override {
+    return around([&] { return chain_.fees(); });
+  }
+  Result<std::uint64_t> estimate_gas(const Address& from, const evm::Bytes& data) override {
+    return around([&] { return chain_.estimate_gas(from, data); });
+  }
+  Result<void> send(const evm::Bytes& raw) override {
+    return around([&] { return chain_.send(raw); });
+  }
+  Result<std::optional<evm::Receipt>> receipt(const evm::Bytes32& hash) override {
+    return around([&] { return chain_.receipt(hash); });
+  }
+  Result<payout::EscrowBatch> batch(const evm::Bytes32& key) override {
+    return around([&] { return chain_.batch(key); });
+  }
+  Result<payout::EscrowAccount> account(const Address& who) override {
+    return around([&] { return chain_.account(who); });
+  }
+  Result<std::uint64_t> max_fee_bps() override {
+    return around([&] { return chain_.max_fee_bps(); });
+  }
+  Result<std::vector<payout::Movement>> movements(std::uint64_t from, std::uint64_t to) override {
+    return around([&] { return chain_.movements(from, to); });
+  }
+
+ private:
+  void strike() {
+    if (--left_ == 0) ::kill(::getpid(), SIGKILL);
+  }
+  template <class Work>
+  auto around(Work work) -> decltype(work()) {
+    strike();
+    auto answer = work();
+    strike();
+    return answer;
+  }
+
+  payout::Chain& chain_;
+  int left_;
+};
+
+class AnvilWorld : public World<OnSqlite> {
+ public:
+  evm::KeySigner settler = signer_of(kSettlerKey);
+  evm::KeySigner user = signer_of(kUserKey);
+  Address token = address_from("FARMESH_TOKEN");
+  Address escrow = address_from("ESCROW_CONTRACT_ADDRESS");
+  std::vector<std::string> wallets{fresh_wallet(), fresh_wallet(), fresh_wallet()};
+  std::unique_ptr<payout::Chain> chain = open_chain();
+
+  AnvilWorld() {
+    for (int i = 0; i < 3; ++i) {
+      ledger::NodeRegistration node;
+      node.node_id = node_name(i + 1);
+      node.wallet = wallets[static_cast<std::size_t>(i)];
+      REQUIRE(ledger::NodeRegistry(store).register_node(node));
+    }
+  }
+
+  nlohmann::json control(const std::string& method, nlohmann::json parameters) {
+    const nlohmann::json question = {
+        {"jsonrpc", "2.0"}, {"id", 1}, {"method", method}, {"params", std::move(parameters)}};
+    const auto answer = evm::http_post()(variable("FARMESH_RPC"), question.dump());
+    REQUIRE_MESSAGE(answer, answer.error().to_string());
+    auto parsed = nlohmann::json::parse(answer->body);
+    REQUIRE_MESSAGE(parsed.contains("result"), answer->body);
+    return parsed["result"];
+  }
+
+  void mine(int blocks = 1) {
+    control("anvil_mine", nlohmann::json::array({"0x" + std::to_string(blocks)}));
+  }
+
+  evm::Rpc rpc() const {
+    evm::RpcOptions options;
+    options.endpoints = {variable("FARMESH_RPC")};
+    options.chain_id = kChain;
+    return evm::Rpc(options, evm::http_post());
+  }
+
+  void transact(evm::Signer& from, const Address& to, std::string_view call,
+                const evm::AbiValue::Members& values) {
+    const auto data = evm::encode_call(call, values);
+    REQUIRE(data);
+    send(from, to, *data);
+  }
+
+  void send(evm::Signer& from, const Address& to, const evm::Bytes& data) {
+    evm::Rpc chain_rpc = rpc();
+    const auto nonce = chain_rpc.transaction_count(from.address(), evm::BlockTag::latest());
+    const auto fees = chain_rpc.fees(1);
+    REQUIRE(nonce);
+    REQUIRE(fees);
+    evm::Transaction transaction;
+    transaction.chain_id = kChain;
+    transaction.nonce = *nonce;
+    transaction.gas_limit = 1'000'000;
+    transaction.max_fee_per_gas = fees->max_fee_per_gas;
+    transaction.max_priority_fee_per_gas = fees->max_priority_fee_per_gas;
+    transaction.to = to;
+    transaction.data = data;
+    const auto made = evm::sign_transaction(transaction, from);
+    REQUIRE(made);
+    REQUIRE(chain_rpc.send_transaction(made->raw));
+    const auto receipt = chain_rpc.receipt(made->hash);
+    REQUIRE(receipt);
+    REQUIRE(*receipt);
+    REQUIRE((*receipt)->succeeded);
+  }
+
+  /// $FAR of a holder, in the token's own units.
+  evm::U256 tokens_of(const std::string& holder) {
+    const auto address = evm::parse_address(holder);
+    REQUIRE(address);
+    const auto data = evm::encode_call("balanceOf(address)", {*address});
+    REQUIRE(data);
+    const auto answer = rpc().call({std::nullopt, token, *data, {}});
+    REQUIRE(answer);
+    return (*evm::decode_abi("(uint256)", *answer))[0].number();
+  }
+
+  /// The account's money into the escrow.
+  void deposit(evm::Signer& from, const char* amount) {
+    const evm::U256 wei = evm::to_wei(far(amount));
+    if (from.address() != settler.address()) {
+      transact(settler, token, "transfer(address,uint256)", {from.address(), wei});
+    }
+    transact(from, token, "approve(address,uint256)", {escrow, wei});
+    transact(from, escrow, "deposit(uint256)", {wei});
+  }
+
+  std::string user_account() const { return evm::to_lower_case(user.address()); }
+
+  /// Reserves, serves, settles: as the coordinator does.
+  void serve(const std::string& request, std::uint32_t tokens) {
+    ContributionLedger book(store);
+    SessionStart start = start_of(request);
+    start.user_wallet = user_account();
+    start.split = SplitPolicy::equal;
+    const auto reserved = ledger::Credits(store).reserve(
+        user_account(), request, *start.price_per_token.times(static_cast<std::int64_t>(tokens)));
+    REQUIRE_MESSAGE(reserved, reserved.error().to_string());
+    const auto opened = book.begin_session(start);
+    REQUIRE(opened);
+    REQUIRE(
+        book.finalize_session({opened->session_id, SessionStatus::completed, "", log_of(tokens)}));
+  }
+
+  payout::PayerOptions options() const {
+    payout::PayerOptions options;
+    options.minimum = Far::from_units(1);
+    options.hold = 0ms;
+    options.schedule.reset();
+    options.confirmations = 2;
+    return options;
+  }
+
+  payout::Step settle(payout::Payer& payer) {
+    for (int i = 0; i < 100; ++i) {
+      const auto step = payer.step();
+      REQUIRE_MESSAGE(step, step.error().to_string());
+      CAPTURE(step->what);
+      REQUIRE(step->did != Did::failed);
+      if (step->did == Did::idle) return *step;
+      if (step->did == Did::confirmed) MESSAGE(step->what);
+      if (step->did == Did::waiting) {
+        mine();
+        clock.advance(1s);
+      }
+    }
+    FAIL("a payer without end");
+    return {};
+  }
+
+  void read_deposits() {
+    mine(2);
+    payout::DepositWatcher watcher(store, *chain, {2, start_block(), 5'000, 1'000});
+    for (int i = 0; i < 100; ++i) {
+      const auto step = watcher.step();
+      REQUIRE_MESSAGE(step, step.error().to_string());
+      if (step->up_to_date) return;
+    }
+    FAIL("blocks without end");
+  }
+
+  /// Pays as a process of its own, which is killed at its n-th touch of the chain. Whether it came
+  /// to its end before that.
+  bool pay_and_die(int at) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      LedgerOptions ledger_options;
+      ledger_options.url = backend.url;
+      ledger_options.durable = false;
+      const auto mine_alone = ledger::Store::open(ledger_options);
+      if (!mine_alone) ::_exit(1);
+      const auto real = open_chain();
+      DyingChain dying(*real, at);
+      payout::PayerOptions wanted = options();
+      wanted.confirmations = 1;
+      wanted.owner = "one machine";
+      payout::Payer payer(*mine_alone, dying, settler, wanted);
+      for (int i = 0; i < 50; ++i) {
+        const auto step = payer.step();
+        if (!step) ::_exit(2);
+        if (step->did == Did::idle) ::_exit(0);
+      }
+      ::_exit(3);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    if (WIFSIGNALED(status)) {
+      CHECK(WTERMSIG(status) == SIGKILL);
+      return false;
+    }
+    CHECK(WEXITSTATUS(status) == 0);
+    return true;
+  }
+
+  static std::uint64_t start_block() { return std::stoull(variable("FARMESH_ESCROW_BLOCK")); }
+
+  Far credit() {
+    const auto account = ledger::Credits(store).account(user_account());
+    REQUIRE(account);
+    return account->balance;
+  }
+
+  /// Payments alone where another case's ledger has charged the shared accounts.
+  void check_all(bool balances) {
+    check_audit(store);
+    AuditReport report;
+    REQUIRE(payout::check_payments(store, *chain, report));
+    if (balances) REQUIRE(payout::check_balances(store, *chain, start_block(), report));
+    for (const AuditFinding& finding : report.findings) {
+      FAIL_CHECK(finding.table, " ", finding.row, ": ", finding.what);
+    }
+  }
+
+ private:
+  std::unique_ptr<payout::Chain> open_chain() const {
+    payout::EscrowChainOptions options;
+    options.rpc.endpoints = {variable("FARMESH_RPC")};
+    options.rpc.chain_id = kChain;
+    options.escrow = escrow;
+    auto opened = payout::open_escrow_chain(options, evm::http_post());
+    REQUIRE_MESSAGE(opened, opened.error().to_string());
+    return *std::move(opened);
+  }
+};
+
+}  // namespace
+
+TEST_SUITE("payout/anvil") {
+  TEST_CASE("a deposit, a session, a batch: the published example to the last unit") {
+    AnvilWorld world;
+    world.deposit(world.user, "1");
+    world.read_deposits();
+    CHECK(world.credit() == far("1"));
+    world.serve("one", 512);
+    CHECK(world.credit() == far("0.9488"));
+    payout::Payer payer(world.store, *world.chain, world.settler, world.options());
+    world.settle(payer);
+    CHECK(world.tokens_of(world.wallets[0]).to_decimal() == "17000000000000000");
+    CHECK(world.tokens_of(world.wallets[1]).to_decimal() == "17100000000000000");
+    CHECK(world.tokens_of(world.wallets[2]).to_decimal() == "17100000000000000");
+    const auto account = world.chain->account(world.user.address());
+    REQUIRE(account);
+    CHECK(account->balance.to_decimal() == "948800000000000000");
+    world.check_all(/*balances=*/true);
+    CHECK(world.settle(payer).did == Did::idle);
+  }
+
+  TEST_CASE("a reorganisation that drops a confirmed batch is found, and the batch paid again") {
+    AnvilWorld world;
+    world.deposit(world.settler, "1");
+    REQUIRE(ledger::Credits(world.store).deposit(world.user_account(), far("1"), "elsewhere"));
+    world.serve("one", 512);
+    const auto snapshot = world.control("evm_snapshot", nlohmann::json::array());
+    payout::Payer payer(world.store, *world.chain, world.settler, world.options());
+    world.settle(payer);
+    CHECK_FALSE(world.tokens_of(world.wallets[0]).is_zero());
+    REQUIRE(world.control("evm_revert", nlohmann::json::array({snapshot})) == true);
+    CHECK(world.tokens_of(world.wallets[0]).is_zero());
+    world.mine(9);
+    const auto step = payer.step();
+    REQUIRE(step);
+    CHECK(step->did == Did::reopened);
+    world.settle(payer);
+    CHECK(world.tokens_of(world.wallets[0]) == evm::to_wei(far("0.0170")));
+    world.check_all(/*balances=*/false);
+  }
+
+  TEST_CASE("a stuck transaction is replaced at its nonce, and everybody is paid once") {
+    AnvilWorld world;
+    world.deposit(world.settler, "1");
+    REQUIRE(ledger::Credits(world.store).deposit(world.user_account(), far("1"), "elsewhere"));
+    world.serve("one", 512);
+    world.control("evm_setAutomine", nlohmann::json::array({false}));
+    payout::Payer payer(world.store, *world.chain, world.settler, world.options());
+    std::vector<Did> did;
+    for (int i = 0; i < 4; ++i) {
+      const auto step = payer.step();
+      REQUIRE_MESSAGE(step, step.error().to_string());
+      did.push_back(step->did);
+      if (step->did == Did::waiting) world.clock.advance(payer.options().stuck_after);
+    }
+    CHECK(did == std::vector{Did::claimed, Did::sent, Did::waiting, Did::sent});
+    world.control("evm_setAutomine", nlohmann::json::array({true}));
+    world.mine();
+    world.settle(payer);
+    CHECK(world.tokens_of(world.wallets[1]) == evm::to_wei(far("0.0171")));
+    world.check_all(/*balances=*/false);
+  }
+
+  TEST_CASE("a process that is killed with SIGKILL at any touch of the chain pays nobody twice") {
+    int kills = 0;
+    for (int at = 1;; ++at) {
+      CAPTURE(at);
+      AnvilWorld world;
+      world.deposit(world.settler, "1");
+      REQUIRE(ledger::Credits(world.store).deposit(world.user_account(), far("1"), "elsewhere"));
+      world.serve("one", 512);
+      const bool whole = world.pay_and_die(at);
+      REQUIRE(world.pay_and_die(0));
+      CHECK(world.tokens_of(world.wallets[0]) == evm::to_wei(far("0.0170")));
+      CHECK(world.tokens_of(world.wallets[1]) == evm::to_wei(far("0.0171")));
+      CHECK(world.tokens_of(world.wallets[2]) == evm::to_wei(far("0.0171")));
+      world.check_all(/*balances=*/false);
+      if (whole) break;
+      ++kills;
+    }
+    MESSAGE("killed at each of ", kills, " moments");
+    CHECK(kills > 10);
+  }
+
+  TEST_CASE("a tree is funded, and each provider claims what is his") {
+    AnvilWorld world;
+    world.deposit(world.settler, "1");
+    REQUIRE(ledger::Credits(world.store).deposit(world.user_account(), far("1"), "elsewhere"));
+    world.serve("one", 512);
+    payout::PayerOptions options = world.options();
+    options.max_gas = 100'000;
+    payout::Payer payer(world.store, *world.chain, world.settler, options);
+    world.settle(payer);
+    CHECK(world.tokens_of(world.wallets[0]).is_zero());
+    world.check_all(/*balances=*/false);
+
+    const auto confirmed = ledger::PaymentBatches(world.store).confirmed_since(LedgerTime());
+    REQUIRE(confirmed);
+    const auto batch = ledger::PaymentBatches(world.store).batch(confirmed->at(0).id);
+    REQUIRE(batch);
+    const auto settlement = payout::payments_of(*batch);
+    REQUIRE(settlement);
+    const auto tree = payout::payment_tree(*settlement, kChain, world.escrow);
+    REQUIRE(tree);
+    const auto claims = payout::encode_claims(*settlement, *tree, {0, 1, 2});
+    REQUIRE(claims);
+    world.send(world.user, world.escrow, *claims);  // anybody may carry them
+    CHECK(world.tokens_of(world.wallets[0]) == evm::to_wei(far("0.0170")));
+    CHECK(world.tokens_of(world.wallets[2]) == evm::to_wei(far("0.0171")));
+  }
+
+  TEST_CASE("a paused escrow refuses the batch; it is paid once it goes on") {
+    AnvilWorld world;
+    world.deposit(world.settler, "1");
+    REQUIRE(ledger::Credits(world.store).deposit(world.user_account(), far("1"), "elsewhere"));
+    world.serve("one", 512);
+    world.transact(world.settler, world.escrow, "pause()", {});
+    payout::Payer payer(world.store, *world.chain, world.settler, world.options());
+    REQUIRE(payer.step());
+    const auto refused = payer.step();
+    REQUIRE_MESSAGE(refused, refused.error().to_string());
+    CHECK(refused->did == Did::failed);
+    world.transact(world.settler, world.escrow, "unpause()", {});
+    world.clock.advance(payer.options().retry_after);
+    world.settle(payer);
+    CHECK(world.tokens_of(world.wallets[0]) == evm::to_wei(far("0.0170")));
+  }
+}
+
+}  // namespace farmesh::test
