@@ -42,6 +42,10 @@ struct PeerOptions {
   DiscoveryOptions discovery;
   std::uint32_t max_remote_sessions = 128;  // open at once of one remote node, then quota
   std::uint64_t max_remote_tokens = 0;      // of cache promised to one; 0: as much as there is
+  /// Serves only sessions that a signed grant pays for, and signs receipts for those either way.
+  /// Clients without a head are refused then: nobody pays for them.
+  bool paid = false;
+  std::vector<std::string> payers;  // node ids whose grants count; empty: anybody's
   std::string place;  // where it is, such as "eu-west", as its record tells; at most 128 bytes
 };
 

@@ -23,6 +23,10 @@
 
 namespace farmesh {
 
+namespace driver {
+class Bill;
+}
+
 struct SessionOptions {
   /// Most tokens of the session, prompts and output of all turns; 0: the model's whole context.
   /// Peers promise cache for each turn's prompt and max_tokens, within this.
@@ -43,6 +47,14 @@ struct GenerateOptions {
   /// 256 bytes.
   std::vector<std::string> stop;
   bool ignore_eos = false;  // goes on after the model's end-of-text token
+  /// The first tokens of this turn's output, made before and elsewhere: the turn goes on behind
+  /// them, with the same tokens that an unbroken one would have. They are told again first, at
+  /// once and without log-probabilities; max_tokens counts them, Usage does not.
+  std::vector<TokenId> resume;
+  std::string traceparent;  // W3C trace context, told to every peer of the turn; may be empty
+  /// What pays the peers, as the coordinator makes it: they get its grant and send it receipts.
+  /// Null: nobody pays, and peers that want to be paid refuse. Not with a head on a peer.
+  std::shared_ptr<driver::Bill> bill;
 };
 
 /// One message of a chat, as the model's own template names the roles.
@@ -96,6 +108,8 @@ struct Usage {
   std::vector<HopUsage> hops;      // in route order, covering every layer once
   std::uint32_t recoveries = 0;    // times that a lost peer was replaced in this turn
   std::vector<RouteUsage> routes;  // who made which tokens first; they sum up to `tokens`
+  /// Who computed which tokens of the prompt; what the peers had in cache is in none.
+  std::vector<RouteUsage> prompt_routes;
   /// Only peers of another numerics class were left for some layers: from there on the text may
   /// differ from what a route of one class would have told.
   bool numerics_changed = false;

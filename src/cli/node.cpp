@@ -43,6 +43,9 @@ struct NodeFlags {
   std::uint32_t cache_tokens = 16'384;
   std::uint32_t max_remote_sessions = 128;
   std::uint64_t max_remote_tokens = 0;
+  bool paid = false;
+  bool open = false;
+  std::vector<std::string> payers;
   int drain_seconds = 30;
   std::string location;
   std::string discovery_url;
@@ -67,6 +70,10 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   options.cache_tokens = flags.cache_tokens;
   options.max_remote_sessions = flags.max_remote_sessions;
   options.max_remote_tokens = flags.max_remote_tokens;
+  // A wallet that is named wants to be paid.
+  const bool earns = !flags.wallet.wallet.empty() || !flags.wallet.proof_file.empty();
+  options.paid = flags.paid || (earns && !flags.open);
+  options.payers = flags.payers;
   options.place = flags.location;
   const Result<IdentityOptions> identity = flags.identity.chosen();
   if (!identity) return identity.error();
@@ -191,6 +198,14 @@ void add_node(CLI::App& program, Run& run) {
                              {"FAR_DISCOVERY_URL"});
   flags->wallet.add_to(*verb, *settings);
   verb->footer(R"(
+  CLI::Option* paid = verb->add_flag(
+      "--paid", flags->paid, "Serve only what a signed grant pays for; the default with a wallet");
+  verb->add_flag("--open", flags->open, "Serve what nobody pays for as well; the default without")
+      ->excludes(paid);
+  verb->add_option("--payer", flags->payers,
+                   "Node id of a coordinator whose grants count; repeatable; default: anybody's")
+      ->allow_extra_args(false)
+      ->option_text("NODE-ID");
 Prints one line when it is ready: listening on HOST:PORT with layers A:B of N …
 SIGTERM or SIGINT: takes no new sessions, lets the open ones end. A second one stops at once.
 

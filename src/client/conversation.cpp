@@ -65,7 +65,10 @@ void Conversation::start(TurnRequest request, std::shared_ptr<TokenQueue> queue)
       .limit = std::min(request.options.max_tokens, room),
       .detokenizer = text::Detokenizer(model_.tokenizer, continuing),
       .stops = StopFilter(request.options.stop),
+      .prompt_begin = std::uint32_t(ids_.size() - request.ids.size()),
+      .prompt_end = std::uint32_t(ids_.size()),
   });
+  tell_again(request.options.resume);
   if (!runner_) runner_ = make_runner();
   model_.turns->began(shared_from_this());
   net::spawn(model_.runtime->executor(), "client turn",
@@ -73,9 +76,13 @@ void Conversation::start(TurnRequest request, std::shared_ptr<TokenQueue> queue)
 }
 
 net::Task<void> Conversation::run(std::shared_ptr<Conversation> self, TurnRequest request) {
-  const std::size_t ids_before = ids_.size() - request.ids.size();
+  const std::vector<TokenId>& resume = request.options.resume;
+  const std::size_t ids_before = ids_.size() - request.ids.size() - resume.size();
   TurnInput input;
   input.ids = ids_;
+  input.emitted = std::uint32_t(resume.size());
+  input.traceparent = request.options.traceparent;
+  input.bill = request.options.bill;
   input.max_tokens = turn_->limit;
   input.sampling = request.options.sampling;
   input.stop_tokens = turn_->stop_tokens;
@@ -83,7 +90,10 @@ net::Task<void> Conversation::run(std::shared_ptr<Conversation> self, TurnReques
 
   const std::uint32_t recoveries_before = runner_->recoveries();
   Result<wire::Finish> finish = wire::Finish::cancelled;
-  if (!turn_->queue->cancelled()) {  // between start() and here
+  if (turn_->ended_before) {
+    const bool by_token = contains(turn_->stop_tokens, ids_.back());
+    finish = by_token ? wire::Finish::stop : wire::Finish::length;
+  } else if (!turn_->queue->cancelled()) {  // between start() and here
     finish = co_await runner_->run(std::move(input), std::move(on_token));
   }
   const std::uint32_t recoveries = runner_->recoveries() - recoveries_before;
@@ -92,22 +102,57 @@ net::Task<void> Conversation::run(std::shared_ptr<Conversation> self, TurnReques
   model_.turns->ended(self);
 }
 
-bool Conversation::accept(const wire::TokenMessage& message) {
-  const bool is_stop_token = contains(turn_->stop_tokens, message.id);
-  const bool is_last = is_stop_token || message.index + 1 >= turn_->limit;
-  ids_.push_back(message.id);
+void Conversation::tell_again(const std::vector<TokenId>& resume) {
+  for (std::size_t i = 0; i < resume.size() && !turn_->ended_before; ++i) {
+    const bool is_stop_token = contains(turn_->stop_tokens, resume[i]);
+    const bool is_last = is_stop_token || i + 1 >= turn_->limit;
+    ids_.push_back(resume[i]);
+    Token token;
+    token.id = resume[i];
+    token.text = text_of(resume[i], is_stop_token, is_last);
+    turn_->queue->push_again(std::move(token));
+    turn_->ended_before = is_last || turn_->stopped_by_text;
+  }
+}
 
-  std::string text = is_stop_token ? std::string() : turn_->detokenizer.push(message.id);
+// The text that became complete with this token.
+std::string Conversation::text_of(TokenId id, bool is_stop_token, bool is_last) {
+  std::string text = is_stop_token ? std::string() : turn_->detokenizer.push(id);
   if (is_last) text += turn_->detokenizer.flush();
   StopFilter::Piece piece = turn_->stops.push(text);
   if (is_last && !piece.stopped) piece.text += turn_->stops.flush();
   turn_->stopped_by_text = piece.stopped;
   if (transcript_) transcript_->reply += piece.text;
+  return std::move(piece.text);
+}
 
-  Token token{message.id, std::move(piece.text), message.logprob, {}};
+bool Conversation::accept(const wire::TokenMessage& message) {
+  const bool is_stop_token = contains(turn_->stop_tokens, message.id);
+  const bool is_last = is_stop_token || message.index + 1 >= turn_->limit;
+  ids_.push_back(message.id);
+  tell_prompt();
+
+  Token token{message.id, text_of(message.id, is_stop_token, is_last), message.logprob, {}};
   for (const wire::TopToken& top : message.top) token.top.push_back({top.id, top.logprob});
   turn_->queue->push(std::move(token), message, model_.runtime->clock().now());
-  return !piece.stopped && !turn_->queue->cancelled();
+  return !turn_->stopped_by_text && !turn_->queue->cancelled();
+}
+
+/// With the first token it is known who computed the prompt.
+void Conversation::tell_prompt() {
+  if (std::exchange(turn_->prompt_told, true)) return;
+  std::vector<RouteUsage> routes;
+  const std::vector<driver::CommittedRows> committed = runner_->committed();
+  if (committed.empty()) return;
+  for (const driver::CommittedRows& rows : committed) {
+    const std::uint32_t begin = std::max(rows.begin, turn_->prompt_begin);
+    const std::uint32_t end = std::min(rows.end, turn_->prompt_end);
+    if (begin >= end) continue;
+    RouteUsage& route = routes.emplace_back();
+    route.tokens = end - begin;
+    for (const wire::Hop& hop : rows.route) route.hops.push_back({hop.address, hop.span, 0});
+  }
+  turn_->queue->prompt_made(std::move(routes));
 }
 
 void Conversation::end(Result<wire::Finish> finish, std::size_t ids_before,

@@ -64,10 +64,17 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
     text::Detokenizer detokenizer;
     StopFilter stops;
     bool stopped_by_text = false;
+    bool ended_before = false;       // what is resumed was the whole turn
+    std::uint32_t prompt_begin = 0;  // positions of the prompt's tokens in the session
+    std::uint32_t prompt_end = 0;
+    bool prompt_told = false;
   };
 
   net::Task<void> run(std::shared_ptr<Conversation> self, TurnRequest request);
+  void tell_again(const std::vector<TokenId>& resume);
   bool accept(const wire::TokenMessage& message);
+  std::string text_of(TokenId id, bool is_stop_token, bool is_last);
+  void tell_prompt();
   void end(Result<wire::Finish> finish, std::size_t ids_before, std::uint32_t recoveries);
   std::unique_ptr<TurnRunner> make_runner();
 

@@ -41,13 +41,16 @@ net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToke
 
   // Go on behind what the generator holds, if that is how this text begins.
   const std::vector<TokenId>* held = generator_ ? &generator_->ids() : nullptr;
-  if (held != nullptr && input.emitted == 0 && held->size() <= input.ids.size() &&
+  if (held != nullptr && input.emitted == 0 && input.bill == bill_ &&
+      held->size() <= input.ids.size() &&
       std::equal(held->begin(), held->end(), input.ids.begin())) {
     turn.ids.assign(input.ids.begin() + std::ptrdiff_t(held->size()), input.ids.end());
   } else {
     recoveries_ = recoveries();
-    generator_.emplace(*model_.peers, head_,
-                       generator_options(model_, context_tokens_, warm_standby_));
+    driver::GeneratorOptions options = generator_options(model_, context_tokens_, warm_standby_);
+    options.chain.traceparent = std::move(input.traceparent);
+    options.chain.bill = bill_ = std::move(input.bill);
+    generator_.emplace(*model_.peers, head_, std::move(options));
     turn.ids = std::move(input.ids);
   }
   co_return co_await generator_->generate(std::move(turn), std::move(on_token));
@@ -58,6 +61,10 @@ void LocalRunner::cancel() {
 }
 
 void LocalRunner::poke() { head_.poke(); }
+
+std::vector<driver::CommittedRows> LocalRunner::committed() const {
+  return generator_ ? generator_->committed() : std::vector<driver::CommittedRows>();
+}
 
 std::uint32_t LocalRunner::recoveries() const {
   return recoveries_ + (generator_ ? generator_->recoveries() : 0);

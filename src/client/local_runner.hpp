@@ -24,6 +24,7 @@ class LocalRunner final : public TurnRunner {
   void cancel() override;
   void poke() override;
   std::uint32_t recoveries() const override;
+  std::vector<driver::CommittedRows> committed() const override;
 
  private:
   const SharedModel& model_;
@@ -31,7 +32,8 @@ class LocalRunner final : public TurnRunner {
   const std::uint32_t context_tokens_;
   const bool warm_standby_;
   std::optional<driver::Generator> generator_;
-  std::uint32_t recoveries_ = 0;  // of the generators before this one
+  std::shared_ptr<driver::Bill> bill_;  // that pays for what the generator does
+  std::uint32_t recoveries_ = 0;        // of the generators before this one
 };
 
 }  // namespace farmesh::client

@@ -149,12 +149,18 @@ struct Session::Impl {
     const std::size_t before = request.restart ? 0 : conversation->ids().size();
     const std::size_t all = before + request.ids.size();
     if (request.ids.empty() && before == 0) return {Errc::invalid_argument, "an empty prompt"};
-    if (all > conversation->context_tokens()) {
+    if (all > conversation->context_tokens() ||
+        request.options.resume.size() > conversation->context_tokens() - all) {
       return {Errc::context_exceeded, std::to_string(all) + " tokens do not fit the context of " +
                                           std::to_string(conversation->context_tokens())};
     }
     if (const Result<void> stops = client::StopFilter::check(request.options.stop); !stops) {
       return stops;
+    }
+    for (const TokenId id : request.options.resume) {
+      if (id >= model().vocab_size) {
+        return {Errc::invalid_argument, "a resumed token id is outside the vocabulary"};
+      }
     }
     return sampling::validate(request.options.sampling, model().vocab_size);
   }

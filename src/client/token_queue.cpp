@@ -22,6 +22,19 @@ void TokenQueue::push(Token token, const wire::TokenMessage& message, TimePoint 
   changed_.notify_all();
 }
 
+void TokenQueue::push_again(Token token) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!cancelled_) tokens_.push_back(std::move(token));
+  }
+  changed_.notify_all();
+}
+
+void TokenQueue::prompt_made(std::vector<RouteUsage> routes) {
+  const std::lock_guard lock(mutex_);
+  meter_.prompt_made(std::move(routes));
+}
+
 void TokenQueue::finish(FinishReason reason, std::uint32_t recoveries) {
   {
     const std::lock_guard lock(mutex_);

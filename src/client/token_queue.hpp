@@ -29,6 +29,10 @@ class TokenQueue {
 
   // --- the writer
   void push(Token token, const wire::TokenMessage& message, TimePoint now);
+  /// One that was made before this turn: told, not counted.
+  void push_again(Token token);
+  /// Before the first token: who computed the prompt, where that is known.
+  void prompt_made(std::vector<RouteUsage> routes);
   /// The end, proper or not. Nothing may follow.
   void finish(FinishReason reason, std::uint32_t recoveries);
   void fail(Error error, std::uint32_t recoveries);

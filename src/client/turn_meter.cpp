@@ -17,6 +17,11 @@ TurnMeter::TurnMeter(TimePoint began, std::uint32_t prompt_tokens) : began_(bega
   usage_.prompt_tokens = prompt_tokens;
 }
 
+void TurnMeter::prompt_made(std::vector<RouteUsage> routes) {
+  prompt_known_ = true;
+  usage_.prompt_routes = std::move(routes);
+}
+
 void TurnMeter::record(const wire::TokenMessage& message, TimePoint now) {
   if (!message.route.empty()) take_route(message.route);
   usage_.numerics_changed = usage_.numerics_changed || message.numerics_changed;
@@ -25,6 +30,9 @@ void TurnMeter::record(const wire::TokenMessage& message, TimePoint now) {
   ++usage_.tokens;
   if (usage_.routes.empty()) usage_.routes.emplace_back();
   ++usage_.routes.back().tokens;
+  if (!std::exchange(prompt_known_, true) && usage_.prompt_tokens > 0) {
+    usage_.prompt_routes.push_back({usage_.prompt_tokens, usage_.routes.back().hops});
+  }
 
   // The first token's times are those of the prompt's last chunk: no measure for a token.
   if (usage_.tokens == 2) {

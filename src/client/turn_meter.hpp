@@ -16,6 +16,8 @@ class TurnMeter {
  public:
   TurnMeter(TimePoint began, std::uint32_t prompt_tokens);
 
+  /// Who computed the prompt. Without it, all of that counts for the route of the first token.
+  void prompt_made(std::vector<RouteUsage> routes);
   void record(const wire::TokenMessage& message, TimePoint now);
   void finish(FinishReason reason, std::uint32_t recoveries);
 
@@ -33,6 +35,7 @@ class TurnMeter {
   TimePoint first_{};
   TimePoint last_{};
   Usage usage_;
+  bool prompt_known_ = false;
   std::vector<Hop> hops_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <farmesh/result.hpp>
@@ -23,6 +24,8 @@ struct TurnInput {
   std::uint32_t max_tokens = 0;  // including those
   SamplingOptions sampling;
   std::vector<TokenId> stop_tokens;
+  std::string traceparent;             // W3C trace context; may be empty
+  std::shared_ptr<driver::Bill> bill;  // what pays the peers; null: nobody
 };
 
 class TurnRunner {
@@ -36,6 +39,8 @@ class TurnRunner {
   /// The reader made room (see gated_head.hpp).
   virtual void poke() = 0;
   virtual std::uint32_t recoveries() const = 0;
+  /// Who computed which positions of the session, in order; nothing where another process drives.
+  virtual std::vector<driver::CommittedRows> committed() const { return {}; }
 };
 
 }  // namespace farmesh::client

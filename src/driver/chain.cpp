@@ -143,6 +143,7 @@ net::Task<void> Chain::Impl::pause(Duration duration) {
 net::Task<Result<std::uint32_t>> Chain::Impl::open(Self self) {
   if (self->closed) co_return self->still_open().error();
   self->peers.register_session(self->options.session, self);
+  if (self->options.bill) self->peers.register_bill(self->options.bill);
   self->last_progress = self->now();
   auto establishing = self->establish();
   const Result<void> done = co_await std::move(establishing);
@@ -235,11 +236,16 @@ void Chain::Impl::commit(const wire::StepReply& reply) {
     committed.push_back(std::move(range));
     new_range = false;
   }
+  const std::uint32_t prompt_rows =
+      std::min(positions + reply.count, std::max(positions, options.prompt_positions)) - positions;
   positions += reply.count;
   last_progress = now();
   for (auto& [address, standing] : standings) standing.faults = 0;
   committed.back().end = positions;
-  for (const auto& hop : hops) hop->held = positions;
+  for (const auto& hop : hops) {
+    hop->held = positions;
+    if (hop->tally != nullptr) hop->tally->add(prompt_rows, reply.rows);
+  }
 }
 
 void Chain::Impl::truncate(std::uint32_t position) {
@@ -279,7 +285,7 @@ void Chain::Impl::close_session_on(const std::shared_ptr<net::Connection>& conne
   if (!connection || !connection->is_open()) return;
   wire::Frame frame;
   frame.verb = wire::Verb::close;
-  frame.header = wire::encode(wire::Close{options.session});
+  frame.header = wire::encode(wire::Close{options.session, positions});
   static_cast<void>(connection->push(std::move(frame)));  // a link that ends closes it too
 }
 

@@ -27,7 +27,8 @@ struct Standby {
   std::string address;
   Span span;
   std::shared_ptr<net::Connection> connection;
-  std::uint32_t held = 0;  // positions it said it holds
+  Bill::Tally* tally = nullptr;  // as Hop has it
+  std::uint32_t held = 0;        // positions it said it holds
   std::uint32_t max_step_rows = 0;
   std::uint32_t window_steps = 0;
   bool opened = false;
@@ -47,7 +48,8 @@ struct Hop {
   std::uint32_t max_step_rows = 0;  // 0 until it was opened
   std::uint32_t window_steps = 0;
   HopReport report;
-  Patience patience;  // of its own queue and compute times
+  Patience patience;             // of its own queue and compute times
+  Bill::Tally* tally = nullptr;  // null: nobody pays, or not opened yet
   std::shared_ptr<Standby> standby;
   TimePoint standby_tried = TimePoint::min();
 
@@ -115,6 +117,8 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   void close();
   void close_on(Hop& hop);
   void close_session_on(const std::shared_ptr<net::Connection>& connection);
+  wire::Open open_message(const net::Connection& connection, Span span) const;
+  Bill::Tally* tally_of(const std::shared_ptr<net::Connection>& connection, Span span) const;
   void lose(Hop& hop, Error error);
   void lose_between(std::size_t sender, std::size_t receiver, Error error);
   Hop* find(const std::string& address);

@@ -20,7 +20,8 @@ bool is_full(Errc code) {
 bool is_useless(Errc code) {
   return code == Errc::weights_mismatch || code == Errc::numerics_mismatch ||
          code == Errc::config_mismatch || code == Errc::version_unsupported ||
-         code == Errc::span_unavailable;
+         code == Errc::span_unavailable || code == Errc::grant_required ||
+         code == Errc::receipt_invalid;
 }
 
 /// What a peer did wrong by itself, for which other sessions had better avoid it too.
@@ -174,7 +175,9 @@ void Chain::Impl::take_route(std::vector<std::shared_ptr<Hop>> route) {
     const bool stays = std::find(hops.begin(), hops.end(), hop) != hops.end();
     if (stays) continue;
     drop_standby(*hop);
-    if (find(hop->address) == nullptr) close_session_on(hop->connection);
+    // Opened anew for other layers it would not be told which rows were used.
+    const Hop* again = find(hop->address);
+    if (again == nullptr || again->span != hop->span) close_session_on(hop->connection);
   }
   for (const auto& hop : hops) {
     if (hop->standby && find(hop->standby->address) != nullptr) hop->standby = nullptr;
@@ -249,14 +252,7 @@ net::Task<void> Chain::Impl::open_one(Self self, std::shared_ptr<Hop> hop) {
     }
   }
   if (!hop->lost) {
-    wire::Open open;
-    open.session = chain.options.session;
-    open.epoch = chain.epoch;
-    open.span = hop->span;
-    open.max_positions = chain.options.max_positions;
-    open.model_hash = chain.peers.options().model_hash;
-    open.numerics_class = hop->connection->remote().service.numerics_class;
-    open.page_names = chain.options.page_names;
+    const wire::Open open = chain.open_message(*hop->connection, hop->span);
     auto asking = hop->connection->call(wire::Verb::open, wire::encode(open), {}, deadline);
     const Result<wire::Frame> answer = co_await std::move(asking);
     if (chain.closed) co_return;
@@ -275,6 +271,32 @@ net::Task<void> Chain::Impl::open_one(Self self, std::shared_ptr<Hop> hop) {
   chain.changed.set();
 }
 
+wire::Open Chain::Impl::open_message(const net::Connection& connection, Span span) const {
+  wire::Open open;
+  open.session = options.session;
+  open.epoch = epoch;
+  open.span = span;
+  open.max_positions = options.max_positions;
+  open.model_hash = peers.options().model_hash;
+  open.numerics_class = connection.remote().service.numerics_class;
+  open.page_names = options.page_names;
+  open.traceparent = options.traceparent;
+  open.prompt_positions = options.prompt_positions;
+  const auto& key = peers.options().key;
+  if (options.bill && key) open.grant = options.bill->grant(open.model_hash, *key);
+  return open;
+}
+
+/// What the peer does on this connection is added up there.
+Bill::Tally* Chain::Impl::tally_of(const std::shared_ptr<net::Connection>& connection,
+                                   Span span) const {
+  const auto& key = peers.options().key;
+  if (!options.bill || !key) return nullptr;
+  const NodeId& node = connection->remote().node_id;
+  const bool own = node == key->id();
+  return &options.bill->tally(node, span, own ? nullptr : connection);
+}
+
 void Chain::Impl::opened(Hop& hop, const wire::OpenReply& reply) {
   const bool is_new = !hop.was_open();
   hop.needs_open = false;
@@ -282,6 +304,7 @@ void Chain::Impl::opened(Hop& hop, const wire::OpenReply& reply) {
   hop.held = std::min(hop.held, options.max_positions);
   hop.max_step_rows = std::max(reply.max_step_rows, 1u);
   hop.window_steps = reply.window_steps;
+  hop.tally = tally_of(hop.connection, hop.span);
   const std::string& its_class = hop.connection->remote().service.numerics_class;
   if (numerics_class.empty()) numerics_class = its_class;
   if (is_new && its_class != numerics_class) ++numerics_changes;

@@ -150,14 +150,7 @@ net::Task<bool> Chain::Impl::open_standby(Standby& standby) {
   const Result<std::shared_ptr<net::Connection>> connection = co_await std::move(connecting);
   if (closed || !connection) co_return false;
   standby.connection = *connection;
-  wire::Open open;
-  open.session = options.session;
-  open.epoch = epoch;
-  open.span = standby.span;
-  open.max_positions = options.max_positions;
-  open.model_hash = peers.options().model_hash;
-  open.numerics_class = standby.connection->remote().service.numerics_class;
-  open.page_names = options.page_names;
+  const wire::Open open = open_message(*standby.connection, standby.span);
   auto asking = standby.connection->call(wire::Verb::open, wire::encode(open), {}, deadline);
   const Result<wire::Frame> answer = co_await std::move(asking);
   if (closed || !answer) co_return false;
@@ -166,6 +159,7 @@ net::Task<bool> Chain::Impl::open_standby(Standby& standby) {
   standby.held = std::min(reply->held_positions, positions);
   standby.max_step_rows = std::max(reply->max_step_rows, 1u);
   standby.window_steps = reply->window_steps;
+  standby.tally = tally_of(standby.connection, standby.span);
   standby.opened = true;
   co_return true;
 }
@@ -277,6 +271,7 @@ bool Chain::Impl::take_over(std::shared_ptr<Hop>& hop) {
   spare->held = std::min(standby->held, positions);
   spare->max_step_rows = standby->max_step_rows;
   spare->window_steps = standby->window_steps;
+  spare->tally = standby->tally;
   hop->standby = nullptr;
   hop = spare;
   tell(ChainEvent::Kind::replaced, spare->address, spare->span);

@@ -107,6 +107,7 @@ net::Task<Result<void>> Generator::Impl::prepare(std::uint32_t tokens) {
   wanted.max_positions = run;
   wanted.page_names = std::move(names);
   wanted.first_epoch = next_epoch;
+  wanted.prompt_positions = static_cast<std::uint32_t>(ids.size());
   Chain::Inputs inputs = [weak = weak_from_this()](std::uint32_t from, std::uint32_t count) {
     return embed(weak.lock(), from, count);
   };

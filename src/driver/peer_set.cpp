@@ -108,6 +108,7 @@ struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
   void failed(Known& peer, const Error& error);
   void lost(Known& peer, const Error& error);
   void dispatch(const Known& peer, const std::shared_ptr<Connection>& connection, Frame frame);
+  void take_receipt(const std::shared_ptr<Connection>& connection, const Frame& frame);
   std::vector<std::shared_ptr<SessionHandler>> handlers() const;
 
   net::Transport& transport;
@@ -115,7 +116,10 @@ struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
   std::vector<std::unique_ptr<Known>> peers;  // in the order they were added; never removed
   std::unordered_map<SessionId, std::weak_ptr<SessionHandler>, HashOfBytes> sessions;
   std::map<std::pair<std::string, std::string>, Link> links;  // from, to
-  std::optional<wire::Service> first;                         // whose shape all others must have
+  std::map<wire::AccountId, std::weak_ptr<Bill>> bills;
+  std::size_t bills_purged = 0;  // how many were left when the dead were last cleared away
+  std::uint64_t refused_receipts = 0;
+  std::optional<wire::Service> first;  // whose shape all others must have
   bool closed = false;
 };
 
@@ -283,6 +287,7 @@ std::vector<std::shared_ptr<SessionHandler>> PeerSet::Impl::handlers() const {
 
 void PeerSet::Impl::dispatch(const Known& peer, const std::shared_ptr<Connection>& connection,
                              Frame frame) {
+  if (frame.verb == Verb::receipt) return take_receipt(connection, frame);
   const Result<std::optional<SessionId>> session = session_of(frame);
   if (!session) return connection->fail(session.error());
   if (!*session) {
@@ -294,6 +299,28 @@ void PeerSet::Impl::dispatch(const Known& peer, const std::shared_ptr<Connection
   if (entry == sessions.end()) return;
   const std::shared_ptr<SessionHandler> handler = entry->second.lock();
   if (handler) handler->on_frame(peer.address, std::move(frame));
+}
+
+/// Bytes that are no receipt end the connection; a receipt that is beside the point is refused.
+void PeerSet::Impl::take_receipt(const std::shared_ptr<Connection>& connection,
+                                 const Frame& frame) {
+  const ByteView bytes = frame.payload.view();
+  const auto receipt = wire::decode_signed_receipt(
+      {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
+  if (!receipt || frame.reply) {
+    ++refused_receipts;
+    return connection->fail({Errc::bad_payload, "not a receipt"});
+  }
+  const auto known = bills.find(receipt->receipt.account);
+  const auto bill = known == bills.end() ? nullptr : known->second.lock();
+  const Result<void> taken =
+      bill && options.key
+          ? bill->take(connection->remote().node_id, *receipt, *options.key)
+          : Result<void>(Errc::receipt_invalid, "receipt: of a session that nobody pays for");
+  if (taken) return;
+  ++refused_receipts;
+  log(LogLevel::warning, "driver",
+      short_name(connection->remote().node_id) + ": " + taken.error().to_string());
 }
 
 // --- PeerSet -------------------------------------------------------------------------------
@@ -529,6 +556,16 @@ void PeerSet::register_session(const SessionId& session, std::weak_ptr<SessionHa
 }
 
 void PeerSet::unregister_session(const SessionId& session) { impl_->sessions.erase(session); }
+
+void PeerSet::register_bill(const std::shared_ptr<Bill>& bill) {
+  auto& bills = impl_->bills;
+  bills[bill->account()] = bill;
+  if (bills.size() < 2 * impl_->bills_purged + 64) return;
+  std::erase_if(bills, [](const auto& entry) { return entry.second.expired(); });
+  impl_->bills_purged = bills.size();
+}
+
+std::uint64_t PeerSet::refused_receipts() const noexcept { return impl_->refused_receipts; }
 
 net::Transport& PeerSet::transport() noexcept { return impl_->transport; }
 net::Clock& PeerSet::clock() noexcept { return impl_->clock(); }

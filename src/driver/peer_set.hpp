@@ -5,6 +5,7 @@
 // Threading: confined to the transport's executor. Must outlive its chains and generators.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -14,6 +15,8 @@
 
 #include <farmesh/result.hpp>
 
+#include "driver/bill.hpp"
+#include "identity/node_key.hpp"
 #include "net/connection.hpp"
 #include "net/link.hpp"
 #include "route/planner.hpp"
@@ -31,6 +34,7 @@ struct PeerSetOptions {
   net::ConnectionOptions connection;
   /// Called when nobody could be reached at an address, with that address; may be empty.
   std::function<void(const std::string& address)> on_unreachable;
+  std::optional<identity::NodeKey> key;  // this node's: signs grants; none: nothing is paid
 };
 
 /// What a peer says of itself where it is found, before anybody has measured it.
@@ -107,6 +111,10 @@ class PeerSet {
 
   void register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler);
   void unregister_session(const SessionId& session);
+  /// Receipts for its session go there, for as long as it lives.
+  void register_bill(const std::shared_ptr<Bill>& bill);
+  /// Receipts that no bill took.
+  std::uint64_t refused_receipts() const noexcept;
 
   net::Transport& transport() noexcept;
   net::Clock& clock() noexcept;

@@ -1,7 +1,9 @@
 #include "ledger/audit.hpp"
 
 #include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
 
 #include "ledger/checks.hpp"
 #include "ledger/receipts.hpp"
@@ -111,8 +113,36 @@ Result<void> check_session(Database& db, SessionRecord session, Findings& findin
   return {};
 }
 
-Result<void> check_receipts(Database& db, const std::string& session_id, Findings& findings,
-                            AuditReport& report) {
+/// Of an ended session: the log pays, so each receipt that says otherwise has its dispute.
+Result<void> check_disputes(Database& db, const std::string& session_id,
+                            const std::vector<StoredReceipt>& receipts, Findings& findings) {
+  const Result<WorkLog> log = load_work(db, session_id);
+  if (!log) return log.error();
+  std::map<std::pair<NodeId, Span>, const StoredReceipt*> newest;
+  for (const StoredReceipt& stored : receipts) {
+    const wire::Receipt& receipt = stored.receipt.receipt;
+    const StoredReceipt*& last = newest[{receipt.node_id, receipt.span}];
+    if (last == nullptr || receipt.sequence > last->receipt.receipt.sequence) last = &stored;
+  }
+  for (const auto& [key, stored] : newest) {
+    const wire::Receipt& receipt = stored->receipt.receipt;
+    if (!disagrees(receipt, stored->driver_key.has_value(), *log)) continue;
+    const SqlLayers layers = to_sql(receipt.span);
+    const auto dispute = db.query_one<std::int64_t>(
+        "SELECT id FROM far_disputes WHERE session_id = ?1 AND node_id = ?2 AND layers_start = ?3 "
+        "AND layers_end = ?4 AND claimed_tokens = ?5",
+        {session_id, to_string(receipt.node_id), layers.start, layers.end,
+         static_cast<std::int64_t>(receipt.counts.decode)});
+    if (!dispute) return dispute.error();
+    if (*dispute) continue;
+    findings.add("far_disputes", session_id + " " + to_string(receipt.node_id),
+                 "is missing: its receipt and the log disagree");
+  }
+  return {};
+}
+
+Result<void> check_receipts(Database& db, const std::string& session_id, bool ended,
+                            Findings& findings, AuditReport& report) {
   const auto receipts = load_receipts(db, session_id);
   if (!receipts) {
     if (receipts.error().code != Errc::ledger_damaged) return receipts.error();
@@ -134,7 +164,7 @@ Result<void> check_receipts(Database& db, const std::string& session_id, Finding
       findings.add("far_receipts", row, "its driver did not countersign it");
     }
   }
-  return {};
+  return ended ? check_disputes(db, session_id, *receipts, findings) : Result<void>();
 }
 
 /// Sessions after `after`, at most a page; moves `after` on. False when there are no more.
@@ -150,8 +180,9 @@ Result<bool> check_page(Database& db, std::string& after, Findings& findings, Au
       continue;
     }
     if (!*session) continue;
+    const bool ended = (*session)->status != SessionStatus::active;
     Result<void> step = check_session(db, std::move(**session), findings, report);
-    if (step) step = check_receipts(db, id, findings, report);
+    if (step) step = check_receipts(db, id, ended, findings, report);
     if (!step && step.error().code != Errc::ledger_damaged) return step.error();
     if (!step) findings.add("far_mesh_sessions", id, step.error().detail);
     ++report.sessions;

@@ -34,10 +34,10 @@ std::uint64_t logged_tokens(const WorkLog& log, const std::string& node_id, Span
 }
 
 Result<void> compare(Database& db, const std::string& session_id, const wire::Receipt& receipt,
-                     const WorkLog& log, LedgerTime now) {
+                     bool countersigned, const WorkLog& log, LedgerTime now) {
+  if (!disagrees(receipt, countersigned, log)) return {};
   const std::string node_id = to_string(receipt.node_id);
   const std::uint64_t logged = logged_tokens(log, node_id, receipt.span);
-  if (logged == receipt.counts.decode) return {};
   const SqlLayers layers = to_sql(receipt.span);
   const auto opened = db.execute(
       "INSERT INTO far_disputes (session_id, node_id, layers_start, layers_end, claimed_tokens, "
@@ -106,7 +106,8 @@ Result<Result<void>> record_one(Database& db, const wire::SignedReceipt& signed_
   if ((*session)->status != SessionStatus::active && *written == 1) {
     const Result<WorkLog> log = load_work(db, session_id);
     if (!log) return log.error();
-    const Result<void> compared = compare(db, session_id, receipt, *log, now);
+    const Result<void> compared =
+        compare(db, session_id, receipt, driver_key.has_value(), *log, now);
     if (!compared) return compared.error();
   }
   return Result<void>();
@@ -133,36 +134,28 @@ Result<CheckedReceipt> CheckedReceipt::check(const wire::SignedReceipt& receipt)
   return CheckedReceipt(receipt);
 }
 
+Result<CheckedReceipt> CheckedReceipt::check(const wire::JudgedReceipt& receipt) {
+  Result<CheckedReceipt> checked = check(receipt.receipt);
+  if (!checked || !receipt.driver_key) return checked;
+  const Body body = wire::encode(receipt.receipt.receipt);
+  if (!identity::verify(*receipt.driver_key, wire::kCountersignDomain, view_of(body),
+                        receipt.driver_signature)) {
+    return Error{Errc::receipt_invalid, "its driver did not countersign it"};
+  }
+  checked->driver_key_ = receipt.driver_key;
+  checked->driver_signature_ = receipt.driver_signature;
+  return checked;
+}
+
 void CheckedReceipt::countersign(const identity::NodeKey& driver) {
   const Body body = wire::encode(signed_.receipt);
   driver_key_ = driver.public_key();
   driver_signature_ = driver.sign(wire::kCountersignDomain, view_of(body));
 }
 
-Result<void> check_grant(const wire::SignedGrant& grant, LedgerTime now) {
-  constexpr std::int64_t kTolerance_ms = 60'000;
-  const std::int64_t now_ms = now.time_since_epoch().count();
-  const auto body = wire::encode(grant.grant);
-  if (!identity::verify(grant.payer_key, wire::kGrantDomain, view_of(body), grant.signature)) {
-    return Error{Errc::receipt_invalid, "grant: its payer did not sign it"};
-  }
-  if (grant.grant.expires_ms + kTolerance_ms < now_ms) {
-    return Error{Errc::receipt_invalid, "grant: it has expired"};
-  }
-  if (grant.grant.issued_ms - kTolerance_ms > now_ms) {
-    return Error{Errc::receipt_invalid, "grant: it was issued in the future"};
-  }
-  return {};
-}
-
 wire::SignedReceipt sign(const wire::Receipt& receipt, const identity::NodeKey& key) {
   const Body body = wire::encode(receipt);
   return {receipt, key.public_key(), key.sign(wire::kReceiptDomain, view_of(body))};
-}
-
-wire::SignedGrant sign(const wire::Grant& grant, const identity::NodeKey& key) {
-  const auto body = wire::encode(grant);
-  return {grant, key.public_key(), key.sign(wire::kGrantDomain, view_of(body))};
 }
 
 Result<std::vector<Result<void>>> Receipts::record(std::span<const CheckedReceipt> receipts) {
@@ -213,19 +206,26 @@ Result<std::vector<StoredReceipt>> load_receipts(Database& db, const std::string
   return receipts;
 }
 
+bool disagrees(const wire::Receipt& receipt, bool countersigned, const WorkLog& log) {
+  if (countersigned) return false;
+  return logged_tokens(log, to_string(receipt.node_id), receipt.span) != receipt.counts.decode;
+}
+
 Result<void> open_disputes_of(Database& db, const std::string& session_id, const WorkLog& log,
                               LedgerTime now) {
-  const auto rows = db.query<std::vector<std::uint8_t>>(
-      "SELECT receipt FROM far_receipts WHERE session_id = ?1 ORDER BY sequence", {session_id});
+  const auto rows = db.query<std::vector<std::uint8_t>, std::int64_t>(
+      "SELECT receipt, CASE WHEN driver_key IS NULL THEN 0 ELSE 1 END FROM far_receipts WHERE "
+      "session_id = ?1 ORDER BY sequence",
+      {session_id});
   if (!rows) return rows.error();
-  std::map<std::pair<NodeId, Span>, wire::Receipt> newest;
-  for (const auto& [bytes] : *rows) {
+  std::map<std::pair<NodeId, Span>, std::pair<wire::Receipt, bool>> newest;
+  for (const auto& [bytes, countersigned] : *rows) {
     const Result<wire::Receipt> receipt = wire::decode_receipt(bytes);
     if (!receipt) return Error{Errc::ledger_damaged, "a stored receipt is none"};
-    newest[{receipt->node_id, receipt->span}] = *receipt;
+    newest[{receipt->node_id, receipt->span}] = {*receipt, countersigned != 0};
   }
-  for (const auto& [key, receipt] : newest) {
-    const Result<void> compared = compare(db, session_id, receipt, log, now);
+  for (const auto& [key, last] : newest) {
+    const Result<void> compared = compare(db, session_id, last.first, last.second, log, now);
     if (!compared) return compared;
   }
   return {};

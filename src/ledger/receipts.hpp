@@ -21,6 +21,8 @@ class CheckedReceipt {
  public:
   /// Fails with receipt_invalid when the key is not the node's, or did not sign these bytes.
   static Result<CheckedReceipt> check(const wire::SignedReceipt& receipt);
+  /// The same with the driver's agreement, if it is there.
+  static Result<CheckedReceipt> check(const wire::JudgedReceipt& receipt);
 
   /// Adds the driver's agreement.
   void countersign(const identity::NodeKey& driver);
@@ -38,13 +40,8 @@ class CheckedReceipt {
   wire::SignatureBytes driver_signature_{};
 };
 
-/// Fails with receipt_invalid: not signed by its payer, expired at `now`, or issued in the future
-/// by more than a minute.
-Result<void> check_grant(const wire::SignedGrant& grant, LedgerTime now);
-
 /// The same with its bytes signed by `key`.
 wire::SignedReceipt sign(const wire::Receipt& receipt, const identity::NodeKey& key);
-wire::SignedGrant sign(const wire::Grant& grant, const identity::NodeKey& key);
 
 /// A receipt as it is stored.
 struct StoredReceipt {
@@ -72,8 +69,12 @@ class Receipts {
   std::shared_ptr<Store> store_;
 };
 
-/// Inside the transaction that ends a session: a dispute for each newest receipt that claims more
-/// or fewer output tokens than `log` has for that node and those layers.
+/// A disagreement about output tokens: a receipt claims more or fewer of them than `log` has for
+/// its node and layers, and its driver did not countersign it. One that it did may differ all the
+/// same: `log` is cut to what was delivered, and a node that vanished leaves a receipt that is old.
+bool disagrees(const wire::Receipt& receipt, bool countersigned, const WorkLog& log);
+
+/// Inside the transaction that ends a session: a dispute for each newest receipt that disagrees.
 Result<void> open_disputes_of(Database& db, const std::string& session_id, const WorkLog& log,
                               LedgerTime now);
 

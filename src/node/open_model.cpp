@@ -134,6 +134,7 @@ void OpenModel::make_peer_set() {
   driver::PeerSetOptions set;
   set.hello = client_hello(runtime_.node_id());
   set.dial_timeout = options_.connect_timeout;
+  set.key = self_.credentials.key;
   if (hash_) set.model_hash = *hash_;
   if (worker_) set.numerics_class = worker_->info().numerics_class;
   set.on_unreachable = [this](const std::string& address) {

@@ -172,6 +172,13 @@ Result<void> ServingNode::listen() {
   peer.model_hash = stage_.hash;
   peer.num_layers = stage_.config.num_layers;
   peer.shares = {options_.max_remote_sessions, options_.max_remote_tokens};
+  peer.meter.key = self_.credentials.key;
+  peer.meter.demands_grants = options_.paid;
+  for (const std::string& text : options_.payers) {
+    const Result<NodeId> payer = parse_node_id(text);
+    if (!payer) return Error{Errc::config_invalid, "payers: " + payer.error().detail};
+    peer.meter.payers.push_back(*payer);
+  }
   if (options_.discovery.enabled()) {
     peer.on_swarm = [this](const auto& connection, const wire::Frame& request) {
       if (mesh_) return mesh_->directory().answer(connection, request);

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "base/assert.hpp"
+#include "base/digest.hpp"
 #include "model/stand_in_engine.hpp"
 #include "sampling/sampler.hpp"
 
@@ -13,6 +14,11 @@ namespace farmesh::sim {
 namespace {
 
 constexpr ModelHash kModelHash{{4, 2}};
+
+/// The same in every run.
+identity::NodeKey key_of(const std::string& name) {
+  return identity::NodeKey::from_seed(sha256(as_view(name)));
+}
 
 std::unique_ptr<model::StageEngine> make_engine(Span blocks, bool head) {
   model::StandInOptions options;
@@ -157,6 +163,10 @@ Swarm::Swarm(SwarmOptions o)
   set.hello.software = "swarm";
   set.hello.node_id[0] = 1;
   set.model_hash = kModelHash;
+  if (options.paid) {
+    set.key = key_of("driver");
+    set.hello.node_id = set.key->id();
+  }
   peers = std::make_unique<driver::PeerSet>(*transport_, std::move(set));
   head_ = make_worker(make_engine({}, true), clock, std::chrono::microseconds(50),
                       std::chrono::microseconds(20), options.limits);
@@ -179,6 +189,11 @@ Swarm::Machine& Swarm::build(const std::string& name, std::unique_ptr<model::Sta
   peer.model_hash = kModelHash;
   peer.num_layers = kLayers;
   peer.history_bytes = options.history_bytes;
+  if (options.paid) {
+    peer.meter.key = key_of(name);
+    peer.meter.demands_grants = true;
+    peer.node_id = peer.meter.key->id();
+  }
   machine->peer = std::make_unique<serve::Peer>(*machine->transport, *machine->worker, peer);
   const auto listening = machine->peer->listen(name + ":1");
   FARMESH_ASSERT(listening.has_value());
@@ -274,6 +289,13 @@ void Swarm::start(Talk& talk) {
   generator.residual = DType::f32;
   generator.prefix_key = {1, 2, 3, 4};
   generator.chain = options.chain;
+  if (options.paid) {
+    driver::BillTerms terms;
+    terms.account[0] = static_cast<std::uint8_t>(number);
+    terms.account[1] = static_cast<std::uint8_t>(number >> 8);
+    terms.token_limit = talk.max_tokens;
+    talk.bill = generator.chain.bill = std::make_shared<driver::Bill>(terms);
+  }
   talk.generator = std::make_unique<driver::Generator>(
       *peers, *head_, std::move(generator),
       [this](const driver::ChainEvent& event) { events.push_back(event); });

@@ -44,6 +44,7 @@ struct SwarmOptions {
   std::uint64_t history_bytes = 256u << 20;
   double drift = 0;  // of the peers' clocks, fast and slow in turn: 0.01 is one percent
   std::uint64_t seed = 1;
+  bool paid = false;  // peers have keys, and serve only under a grant of the driver's
 };
 
 /// One prompt and what is generated from it.
@@ -58,6 +59,7 @@ struct Talk {
   std::function<void()> on_end;               // `finish` is set; may be empty
   std::optional<Result<wire::Finish>> finish;
   std::unique_ptr<driver::Generator> generator;
+  std::shared_ptr<driver::Bill> bill;  // made by start() where the swarm is paid
 };
 
 /// The tokens of one engine with all layers and a plain loop: what every swarm must tell.

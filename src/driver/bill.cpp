@@ -1,0 +1,118 @@
+#include "driver/bill.hpp"
+
+#include <algorithm>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace farmesh::driver {
+namespace {
+
+Error invalid(const char* why) { return {Errc::receipt_invalid, std::string("receipt: ") + why}; }
+
+bool goes_on(const wire::TokenCounts& earlier, const wire::TokenCounts& later) {
+  return later.prefill >= earlier.prefill && later.cached >= earlier.cached &&
+         later.decode >= earlier.decode && later.replay >= earlier.replay &&
+         later.rejected >= earlier.rejected && later.standby >= earlier.standby;
+}
+
+}  // namespace
+
+const std::vector<std::uint8_t>& Bill::grant(const ModelHash& model,
+                                             const identity::NodeKey& driver) {
+  if (!grant_.empty()) return grant_;
+  using std::chrono::milliseconds;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  wire::SignedGrant out;
+  out.grant.account = terms_.account;
+  out.grant.model_hash = model;
+  out.grant.price_per_token = terms_.price_per_token;
+  out.grant.price_per_prompt_token = terms_.price_per_prompt_token;
+  out.grant.token_limit = terms_.token_limit;
+  out.grant.issued_ms = std::chrono::duration_cast<milliseconds>(now).count();
+  out.grant.expires_ms = out.grant.issued_ms + milliseconds(terms_.lifetime).count();
+  out.payer_key = driver.public_key();
+  const auto body = wire::encode(out.grant);
+  out.signature = driver.sign(wire::kGrantDomain, std::as_bytes(std::span(body)));
+  grant_ = wire::encode(out);
+  return grant_;
+}
+
+Bill::Tally& Bill::tally(const NodeId& node, Span layers, const std::shared_ptr<const void>& link) {
+  const std::lock_guard lock(mutex_);
+  Tally& tally = tallies_[{node, layers}];
+  if (link == nullptr) return tally;
+  const std::weak_ptr<const void> now = link;
+  const bool same = !tally.link_.owner_before(now) && !now.owner_before(tally.link_);
+  tally.was_lost_ = tally.was_lost_ || (tally.remote_ && !same);
+  tally.remote_ = true;
+  tally.link_ = now;
+  return tally;
+}
+
+Result<Bill::Tally*> Bill::fitting(const NodeId& from, const wire::SignedReceipt& receipt) {
+  const wire::Receipt& told = receipt.receipt;
+  if (told.node_id != from || identity::node_id_of(receipt.node_key) != from) {
+    return invalid("another node's");
+  }
+  if (told.account != terms_.account) return invalid("of another session");
+  const auto known = tallies_.find({told.node_id, told.span});
+  if (known == tallies_.end() || told.head) return invalid("of layers that it does not serve here");
+  Tally& tally = known->second;
+  if (tally.newest_) {
+    if (told.sequence <= tally.newest_->sequence) return invalid("not newer than the last");
+    if (!goes_on(tally.newest_->counts, told.counts)) return invalid("smaller than the last");
+  }
+  if (tally.receipts_ >= kMaxReceipts) return invalid("too many");
+  // Last, as it costs the most.
+  const auto body = wire::encode(told);
+  if (!identity::verify(receipt.node_key, wire::kReceiptDomain, std::as_bytes(std::span(body)),
+                        receipt.node_signature)) {
+    return invalid("its node did not sign it");
+  }
+  return &tally;
+}
+
+Result<void> Bill::take(const NodeId& from, const wire::SignedReceipt& receipt,
+                        const identity::NodeKey& driver) {
+  const std::lock_guard lock(mutex_);
+  const Result<Tally*> fits = fitting(from, receipt);
+  if (!fits) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    return fits.error();
+  }
+  Tally& tally = **fits;
+  tally.newest_ = receipt.receipt;
+  ++tally.receipts_;
+  wire::JudgedReceipt judged;
+  judged.receipt = receipt;
+  const wire::TokenCounts& counts = receipt.receipt.counts;
+  const bool no_more = counts.decode <= tally.decode() && counts.prefill <= tally.prefill();
+  const bool equal = counts.decode == tally.decode() && counts.prefill == tally.prefill();
+  if (equal || (no_more && (!receipt.receipt.final || tally.was_lost_))) {
+    const auto body = wire::encode(receipt.receipt);
+    judged.driver_key = driver.public_key();
+    judged.driver_signature = driver.sign(wire::kCountersignDomain, std::as_bytes(std::span(body)));
+  }
+  receipts_.push_back(std::move(judged));
+  return {};
+}
+
+std::vector<wire::JudgedReceipt> Bill::receipts() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(receipts_, {});
+}
+
+bool Bill::complete() const {
+  const std::lock_guard lock(mutex_);
+  return receipts_.empty() && std::ranges::all_of(tallies_, [](const auto& entry) {
+           const Tally& tally = entry.second;
+           const bool idle = tally.decode() == 0 && tally.prefill() == 0;
+           if (!tally.remote_ || (idle && !tally.newest_)) return true;
+           if (!tally.newest_ || !tally.newest_->final) return false;
+           return tally.was_lost_ || (tally.newest_->counts.decode == tally.decode() &&
+                                      tally.newest_->counts.prefill == tally.prefill());
+         });
+}
+
+}  // namespace farmesh::driver
