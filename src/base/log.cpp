@@ -30,6 +30,27 @@ std::atomic<LogLevel>& current_level() noexcept {
   return level;
 }
 
+std::atomic<LogFormat>& current_format() noexcept {
+  static std::atomic<LogFormat> format{LogFormat::text};
+  return format;
+}
+
+// Whatever the bytes, the line stays one line and, but for its UTF-8, sound JSON.
+void append_quoted(std::string& line, std::string_view text) {
+  line += '"';
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      line += '\\';
+      line += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      line += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+    } else {
+      line += c;
+    }
+  }
+  line += '"';
+}
+
 constexpr std::string_view word(LogLevel level) noexcept {
   switch (level) {
     case LogLevel::debug: return "debug";
@@ -46,16 +67,37 @@ constexpr std::string_view word(LogLevel level) noexcept {
 void set_log_level(LogLevel level) noexcept { current_level() = level; }
 LogLevel log_level() noexcept { return current_level(); }
 
-void log(LogLevel level, std::string_view room, std::string_view message) {
+void set_log_format(LogFormat format) noexcept { current_format() = format; }
+
+void log(LogLevel level, std::string_view room, std::string_view message,
+         std::initializer_list<LogField> fields) {
   if (level < log_level() || level == LogLevel::off) return;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
   const std::time_t seconds = millis / 1000;
   std::tm utc{};
   gmtime_r(&seconds, &utc);
-  const std::string line = fmt::format(
-      "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {} {}: {}\n", utc.tm_year + 1900, utc.tm_mon + 1,
-      utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, millis % 1000, word(level), room, message);
+  const std::string time =
+      fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", utc.tm_year + 1900, utc.tm_mon + 1,
+                  utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, millis % 1000);
+  const bool json = current_format() == LogFormat::json;
+  std::string line;
+  if (json) {
+    line = fmt::format(R"({{"time":"{}","level":"{}","room":"{}","message":)", time, word(level),
+                       room);
+    append_quoted(line, message);
+  } else {
+    line = fmt::format("{} {} {}: {}", time, word(level), room, message);
+  }
+  for (const LogField& field : fields) {
+    if (json) {
+      line += fmt::format(",\"{}\":", field.key);
+      append_quoted(line, field.value);
+    } else if (!field.value.empty()) {
+      line += fmt::format(" {}={}", field.key, field.value);
+    }
+  }
+  line += json ? "}\n" : "\n";
   std::fwrite(line.data(), 1, line.size(), stderr);  // one write a line: lines never interleave
 }
 

@@ -1,5 +1,6 @@
 #include "base/log.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <regex>
 #include <string>
@@ -49,6 +50,24 @@ TEST_SUITE("base/log") {
     CHECK(std::regex_match(
         text,
         std::regex(R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z warning net: peer 7f3a left\n)")));
+  }
+
+  TEST_CASE("as JSON a line is one object, whatever the message holds") {
+    const KeptLevel kept;
+    set_log_level(LogLevel::info);
+    set_log_format(LogFormat::json);
+    const std::string text = standard_error_of([] {
+      log(LogLevel::info, "http", "a \"b\"\n\\c", {{"request_id", "r\t1"}, {"empty", ""}});
+    });
+    set_log_format(LogFormat::text);
+    CHECK(text.starts_with(R"({"time":"20)"));
+    CHECK(text.ends_with(R"(Z","level":"info","room":"http","message":"a \"b\"\u000a\\c",)"
+                         R"("request_id":"r\u00091","empty":""})"
+                         "\n"));
+    CHECK(std::count(text.begin(), text.end(), '\n') == 1);
+    CHECK(standard_error_of([] {
+            log(LogLevel::info, "http", "done", {{"request_id", "r1"}, {"empty", ""}});
+          }).ends_with("Z info http: done request_id=r1\n"));
   }
 
   TEST_CASE("a line below the level is not written") {
