@@ -52,6 +52,7 @@ LIBRARIES = [
     (r"(libtorrent|boost)/", {"discovery"}, False),
     (r"(sqlite3|libpq-fe)\.h$", {"ledger"}, False),
     (r"(secp256k1|cryptopp/)", {"evm"}, False),
+    (r"hiredis/", {"gateway"}, False),
     (r"(sentencepiece_|pcre2\.h$|utf8proc\.h$)", {"text"}, False),
     (r"CLI/", {"cli"}, True),
 ]

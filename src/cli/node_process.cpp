@@ -12,8 +12,13 @@ NodeProcess::NodeProcess(ChildProcess process, Span layers)
     : process_(std::move(process)), layers_(layers) {}
 
 Result<NodeProcess> NodeProcess::start(const NodeArguments& arguments) {
-  std::vector<std::string> argv{arguments.program, "node",        "--model",    arguments.model,
-                                "--listen",        "127.0.0.1:0", "--ephemeral"};
+  std::vector<std::string> argv{arguments.program, "node",     "--model",
+                                arguments.model,   "--listen", arguments.listen};
+  if (arguments.data_folder.empty()) {
+    argv.emplace_back("--ephemeral");
+  } else {
+    argv.insert(argv.end(), {"--data-dir", arguments.data_folder});
+  }
   if (!arguments.layers.empty()) {
     argv.push_back("--layers");
     argv.push_back(fmt::format("{}:{}", arguments.layers.begin, arguments.layers.end));

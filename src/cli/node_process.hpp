@@ -18,6 +18,8 @@ struct NodeArguments {
   std::string model;    // folder
   Span layers;          // empty: none
   bool head = false;
+  std::string listen = "127.0.0.1:0";
+  std::string data_folder;        // that keeps its key; empty: a key for this process alone
   std::vector<std::string> more;  // further flags
 };
 

@@ -29,7 +29,8 @@ struct Shape {
   const char* name;
   std::uint32_t hidden, layers, heads, kv_heads, intermediate, vocab, context;
 };
-constexpr std::array<Shape, 4> kShapes{{{"tiny", 32, 2, 4, 2, 64, 320, 256},
+constexpr std::array<Shape, 5> kShapes{{{"tiny", 32, 2, 4, 2, 64, 320, 256},
+                                        {"deep", 32, 32, 4, 2, 64, 320, 1024},
                                         {"160m", 768, 12, 12, 12, 3072, 32000, 4096},
                                         {"1.1b", 2048, 22, 32, 4, 5632, 32000, 4096},
                                         {"7b", 4096, 32, 32, 32, 11008, 32000, 4096}}};

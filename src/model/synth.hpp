@@ -22,7 +22,8 @@ struct SynthOptions {
   std::function<void(std::uint64_t, std::uint64_t)> on_progress;
 };
 
-/// "tiny" (2 layers, hidden 32), "160m", "1.1b" and "7b" (Llama-2-7B's shape).
+/// "tiny" (2 layers, hidden 32), "deep" (32 layers of that size), "160m", "1.1b" and "7b"
+/// (Llama-2-7B's shape).
 std::vector<std::string> synthetic_shapes();
 
 /// Writes config.json, safetensors and a byte-level tokenizer.json into `folder`, which is made.
