@@ -273,8 +273,7 @@ SIGTERM or SIGINT: takes no new requests, lets the running ones end. A second on
 
 Examples:
   farmesh discovery --listen 0.0.0.0:8080 --advertise 203.0.113.7:31337
-  farmesh node --model models/demo --layers 0:3 --bootstrap 203.0.113.7:31337 \
-    --discovery-url http://203.0.113.7:8080)");
+  farmesh discovery --bootstrap boot.example.org:31337 --ledger postgresql://farmesh@db/farmesh)");
   verb->callback([flags, settings, &run] {
     settings->fill();
     run = [flags] { return discover(*flags); };
