@@ -157,6 +157,7 @@ struct SessionRecord {
 /// Sessions that no process will finish.
 struct Abandoned {
   std::string coordinator;                 // only this one's; empty: anyone's
+  std::string session_id;                  // only this one; empty: any
   std::optional<LedgerTime> silent_since;  // only those without progress since then
   std::size_t limit = 1'000;
 };

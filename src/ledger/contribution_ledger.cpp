@@ -1,5 +1,6 @@
 // The public face: each call checks what it was given, then runs one transaction.
 #include <algorithm>
+#include <tuple>
 
 #include <farmesh/ledger.hpp>
 
@@ -110,6 +111,25 @@ Result<void> checkpoint_one(Database& db, const SessionProgress& progress, Ledge
   return ledger::write_work(db, progress.session_id, progress.log, now);
 }
 
+Result<std::vector<std::tuple<std::string>>> abandoned_ids(Database& db, const Abandoned& which,
+                                                           LedgerTime now) {
+  const LedgerTime silent_since = which.silent_since.value_or(now);
+  if (!which.session_id.empty()) {
+    // Whose clock wrote the row does not matter unless the caller asks for silence.
+    return db.query<std::string>(
+        "SELECT id FROM far_mesh_sessions WHERE id = ?1 AND status = 'active' AND "
+        "(coordinator = ?2 OR ?3) AND (updated_at <= ?4 OR ?5) {for update}",
+        {which.session_id, which.coordinator, which.coordinator.empty(), silent_since,
+         !which.silent_since});
+  }
+  // An empty name stands for every coordinator's; times before any session for all of them.
+  return db.query<std::string>(
+      "SELECT id FROM far_mesh_sessions WHERE status = 'active' AND "
+      "(coordinator = ?1 OR ?2) AND updated_at <= ?3 ORDER BY id LIMIT ?4 {for update}",
+      {which.coordinator, which.coordinator.empty(), silent_since,
+       static_cast<std::int64_t>(which.limit)});
+}
+
 /// One element's answer out of a call for many.
 template <class T>
 Result<T> only(Result<std::vector<Result<T>>> answers) {
@@ -207,14 +227,12 @@ Result<SessionRecord> ContributionLedger::finalize_session(const SessionOutcome&
 
 Result<std::vector<SessionRecord>> ContributionLedger::close_abandoned(const Abandoned& which) {
   using Records = std::vector<SessionRecord>;
+  if (!which.session_id.empty() && !ledger::is_uuid(which.session_id)) {
+    return Error{Errc::not_found, "no such session"};
+  }
   return store_->transact([&](Database& db) -> Result<Records> {
     const LedgerTime now = store_->now();
-    // An empty name stands for every coordinator's; times before any session for all of them.
-    const auto ids = db.query<std::string>(
-        "SELECT id FROM far_mesh_sessions WHERE status = 'active' AND "
-        "(coordinator = ?1 OR ?2) AND updated_at <= ?3 ORDER BY id LIMIT ?4 {for update}",
-        {which.coordinator, which.coordinator.empty(), which.silent_since.value_or(now),
-         static_cast<std::int64_t>(which.limit)});
+    const auto ids = abandoned_ids(db, which, now);
     if (!ids) return ids.error();
     Records records;
     ledger::NodeTotals totals;
