@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,13 +22,13 @@
 #include "cli/coordinator_model.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
+#include "cli/ledger.hpp"
 #include "cli/settings.hpp"
 #include "cli/stop_request.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "http/server.hpp"
 #include "ledger/store.hpp"
-#include "node/own_identity.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -105,15 +106,17 @@ Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host
 
 Result<std::shared_ptr<ledger::Store>> open_store(const CoordinatorFlags& flags) {
   if (flags.no_ledger) return std::shared_ptr<ledger::Store>();
-  LedgerOptions options;
-  options.url = flags.ledger;
-  if (options.url.empty()) {
-    const std::filesystem::path folder = node::data_folder();
-    std::error_code ignored;  // opening tells better what is wrong
-    std::filesystem::create_directories(folder, ignored);
-    options.url = (folder / "ledger.sqlite").string();
+  return open_service_ledger(flags.ledger);
+}
+
+// As they were given, one by one.
+std::vector<std::string> entrances(const CoordinatorFlags& flags) {
+  std::vector<std::string> all;
+  for (const std::string& list : flags.discovery.chosen().bootstrap) {
+    std::istringstream addresses(list);
+    for (std::string one; std::getline(addresses, one, ',');) all.push_back(one);
   }
-  return ledger::Store::open(std::move(options));
+  return all;
 }
 
 http::ServerOptions server_options(const CoordinatorFlags& flags,
@@ -155,6 +158,7 @@ int coordinate(CoordinatorFlags flags) {
   options.public_budget = *budget;
   options.gatekeeper.open_to_public = !budget->is_zero();
   options.split = flags.split == "equal" ? SplitPolicy::equal : SplitPolicy::layer_units;
+  options.registry.bootstrap_nodes = entrances(flags);
   options.coordinator_id = fmt::format("{}:{}", flags.host, flags.port).substr(0, 64);
   gateway::Coordinator coordinator(std::move(options), host, *std::move(store));
   auto server = http::Server::start(coordinator.router(), server_options(flags, coordinator));

@@ -18,9 +18,23 @@
 #include "ledger/node_registry.hpp"
 
 namespace farmesh::gateway {
+namespace {
+
+RegistryOptions registry_options(const CoordinatorOptions& options, const ModelHost& models) {
+  RegistryOptions registry = options.registry;
+  registry.version = options.version;
+  registry.full_id = [&models](const std::string& id) {
+    const HostedModel* hosted = models.find(id);
+    return hosted == nullptr ? id : hosted->options.id;
+  };
+  return registry;
+}
+
+}  // namespace
 
 struct Coordinator::Impl {
   Services services;
+  Registry registry;
   std::mutex mutex;
   std::condition_variable ended;
   bool ending = false;
@@ -32,7 +46,8 @@ struct Coordinator::Impl {
                  store,
                  store ? std::make_unique<ContributionLedger>(store) : nullptr,
                  Gatekeeper(store, options.gatekeeper),
-                 FairQueue(options.queue)} {}
+                 FairQueue(options.queue)},
+        registry(registry_options(options, models), store) {}
 
   // What a crash cannot take away: at most the last second of each session.
   void save_sessions() {
@@ -114,6 +129,7 @@ http::Router Coordinator::router() {
   add_openai_routes(router, impl_->services);
   add_platform_routes(router, impl_->services);
   add_account_routes(router, impl_->services);
+  impl_->registry.add_routes(router);
   return router;
 }
 

@@ -14,6 +14,7 @@
 #include "gateway/gatekeeper.hpp"
 #include "gateway/model_host.hpp"
 #include "gateway/problem.hpp"
+#include "gateway/registry.hpp"
 #include "gateway/request_table.hpp"
 #include "http/metrics.hpp"
 #include "http/request.hpp"
@@ -30,6 +31,7 @@ struct CoordinatorOptions {
   Far public_budget;  // the credit of requests without a key, topped up at each start
   GatekeeperOptions gatekeeper;
   FairQueueOptions queue;
+  RegistryOptions registry;  // but for version and aliases, which are the coordinator's
 };
 
 class LiveTurn;
