@@ -32,7 +32,7 @@ struct Known {
   wire::Pong load;           // as refresh() was told
   TimePoint load_at{};
   bool refreshing = false;
-  PeerClaims claims;
+  std::optional<PeerClaims> claims;
   TimePoint claims_at{};
   int failures = 0;  // in a row
   TimePoint banned_until{};
@@ -402,12 +402,12 @@ std::vector<route::PeerView> PeerSet::view(bool any_class) const {
     view.layer_time = peer->layer_time;
     view.layer_time_age = age(peer->layer_time_at);
     view.layer_samples = peer->layer_samples;
-    view.place = peer->claims.place;
-    view.relayed = peer->claims.relayed;
-    view.claimed_layer_time = peer->claims.layer_time;
-    if (peer->load_at == TimePoint{} && peer->claims_at != TimePoint{}) {
-      view.queued_rows = peer->claims.queued_rows;
-      view.free_tokens = peer->claims.free_tokens;
+    if (peer->claims) {
+      view.place = peer->claims->place;
+      view.relayed = peer->claims->relayed;
+      view.claimed_layer_time = peer->claims->layer_time;
+      view.queued_rows = peer->claims->queued_rows;
+      view.free_tokens = peer->claims->free_tokens;
       view.load_age = age(peer->claims_at);
     }
     if (peer->load_at != TimePoint{}) {
