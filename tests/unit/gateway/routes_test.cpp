@@ -133,6 +133,12 @@ TEST_SUITE("gateway/routes") {
     check("MeshLayers", world.get("/mesh/layers"));
     check("Models", world.get("/models"));
     check("ApiModels", world.get("/api/inference/models"));
+    check("RegistryStats", world.get("/api/stats"));
+    check("RegistryLayers", world.get("/api/discovery/layers/org/model"));
+    check("ActiveNodes", world.get("/api/discovery/nodes/active/org%2Fmodel"));
+    check("ActiveNodesOlder", world.get("/api/nodes/active"));
+    check("Bootstrap", world.get("/api/dht/bootstrap"));
+    check("WalletEarnings", world.get("/api/nodes/earnings/0x" + std::string(40, '1')));
     check("ModelList", world.get("/v1/models"));
     check("Model", world.get("/v1/models/short"));
     check("OpenAIError", world.get("/v1/models/other", 404));
