@@ -1,10 +1,12 @@
 #include "cli/demo_payments.hpp"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -75,7 +77,7 @@ class DemoChain {
     return chain;
   }
 
-  /// Sends a call, which anvil mines at once.
+  /// Sends a call and waits until it is mined.
   Result<void> transact(evm::Signer& from, const evm::Address& to, std::string_view call,
                         const evm::AbiValue::Members& values) {
     auto data = evm::encode_call(call, values);
@@ -96,9 +98,14 @@ class DemoChain {
     if (!made) return made.error();
     const auto sent = rpc_->send_transaction(made->raw);
     if (!sent) return sent.error();
-    const auto receipt = rpc_->receipt(made->hash);
-    if (!receipt) return receipt.error();
-    return *receipt && (*receipt)->succeeded ? Result<void>() : failed(std::string(call));
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (std::chrono::steady_clock::now() < deadline) {
+      const auto receipt = rpc_->receipt(made->hash);
+      if (!receipt) return receipt.error();
+      if (*receipt) return (*receipt)->succeeded ? Result<void>() : failed(std::string(call));
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return Error{Errc::timeout, std::string(call)};
   }
 
   Result<evm::U256> ask(const evm::Address& to, std::string_view call, const evm::Address& about,

@@ -45,6 +45,7 @@ struct PayoutFlags {
   std::uint64_t max_fee_gwei = 0;
   std::uint64_t max_cost_gwei = 0;
   std::uint32_t stuck_seconds = 120;
+  std::uint32_t lease_seconds = 120;
   std::uint32_t poll_ms = 3'000;
   payout::PayerOptions options;
 };
@@ -94,6 +95,7 @@ Result<payout::PayerOptions> payer_options(const PayoutFlags& flags) {
   options.hold = std::chrono::minutes(flags.hold_minutes);
   options.dust_after = std::chrono::days(flags.dust_days);
   options.stuck_after = std::chrono::seconds(flags.stuck_seconds);
+  options.lease = std::chrono::seconds(flags.lease_seconds);
   options.confirmations =
       flags.confirmations > 0 ? flags.confirmations : flags.chain.confirmations();
   return options;
@@ -238,6 +240,9 @@ void add_limits(CLI::App& verb, PayoutFlags& flags) {
       ->option_text("N");
   add_option_with_default(verb, "--stuck", flags.stuck_seconds,
                           "After which a transaction is sent with a higher fee", "SECONDS");
+  add_option_with_default(verb, "--lease", flags.lease_seconds,
+                          "After which another payer takes over from one that died", "SECONDS")
+      ->check(CLI::Range(1, 86'400));
   add_option_with_default(verb, "--poll", flags.poll_ms, "Between two looks at the chain", "MS")
       ->check(CLI::Range(1, 600'000));
 }

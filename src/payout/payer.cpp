@@ -374,7 +374,18 @@ Result<void> Payer::plan_charges(Settlement& settlement) {
   const Far waived = std::min(left, available);
   settlement.fee = *available.minus(waived);
   left = *left.minus(waived);
-  if (!left.is_zero()) charges[*options_.backing] = left;
+  if (!left.is_zero()) {
+    const auto account = chain_.account(*options_.backing);
+    if (!account) return account.error();
+    const auto there = evm::from_wei(account->chargeable);
+    if (there && there->amount < left) {
+      return Error{Errc::insufficient_credit,
+                   "the backing account " + evm::to_string(*options_.backing) + " has " +
+                       there->amount.to_string() + " $FAR in the escrow, and " + left.to_string() +
+                       " is wanted"};
+    }
+    charges[*options_.backing] = left;
+  }
   for (const auto& [who, amount] : charges) settlement.charges.push_back({who, amount});
   return {};
 }
@@ -397,7 +408,10 @@ Result<Step> Payer::send_new(const ledger::PaymentBatch& batch) {
                 "for lower fees: " + gwei_text(fees->max_fee_per_gas) + " gwei now"};
   }
   auto settlement = plan(batch, *fees);
-  if (!settlement) return settlement.error();
+  if (!settlement) {
+    const bool poor = settlement.error().code == Errc::insufficient_credit;
+    return poor ? refuse(batch, settlement.error()) : settlement.error();
+  }
   auto data = encode_settlement(*settlement, chain_.id(), chain_.escrow());
   if (!data) return data.error();
   const auto gas = chain_.estimate_gas(signer_.address(), *data);

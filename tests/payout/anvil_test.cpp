@@ -177,10 +177,16 @@ class AnvilWorld : public World<OnSqlite> {
     const auto made = evm::sign_transaction(transaction, from);
     REQUIRE(made);
     REQUIRE(chain_rpc.send_transaction(made->raw));
-    const auto receipt = chain_rpc.receipt(made->hash);
-    REQUIRE(receipt);
-    REQUIRE(*receipt);
-    REQUIRE((*receipt)->succeeded);
+    const auto deadline = std::chrono::steady_clock::now() + 30s;
+    for (;;) {
+      const auto receipt = chain_rpc.receipt(made->hash);
+      REQUIRE(receipt);
+      if (*receipt) {
+        REQUIRE((*receipt)->succeeded);
+        return;
+      }
+      REQUIRE(std::chrono::steady_clock::now() < deadline);
+    }
   }
 
   /// $FAR of a holder, in the token's own units.
@@ -274,7 +280,7 @@ class AnvilWorld : public World<OnSqlite> {
       wanted.confirmations = 1;
       wanted.owner = "one machine";
       payout::Payer payer(*mine_alone, dying, settler, wanted);
-      for (int i = 0; i < 50; ++i) {
+      for (int i = 0; i < 10'000; ++i) {  // anvil mines a moment after it was asked
         const auto step = payer.step();
         if (!step) ::_exit(2);
         if (step->did == Did::idle) ::_exit(0);
