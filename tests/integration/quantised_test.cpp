@@ -26,8 +26,8 @@ void check_split(const std::string& model, const std::string& precision) {
   const Generated alone = generate(greedy_flags(model, precision) + Flags{"--local"});
   INFO(alone.errors);
   REQUIRE(alone.status == 0);
-  const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2),
-                                 {"--precision", precision, "--threads", "2"});
+  const auto nodes =
+      start_nodes(model, cli::even_split(layers_of(model), 2), {"--precision", precision});
   const Generated split = generate(greedy_flags(model, precision) + peer_flags(nodes));
   INFO(split.errors);
   REQUIRE(split.status == 0);
