@@ -16,9 +16,12 @@
 #include "gateway/routes.hpp"
 #include "ledger/credits.hpp"
 #include "ledger/node_registry.hpp"
+#include "ledger/payment_totals.hpp"
 
 namespace farmesh::gateway {
 namespace {
+
+constexpr std::chrono::minutes kSilence{10};
 
 RegistryOptions registry_options(const CoordinatorOptions& options, const ModelHost& models) {
   RegistryOptions registry = options.registry;
@@ -45,7 +48,8 @@ struct Coordinator::Impl {
                  models,
                  store,
                  store ? std::make_unique<ContributionLedger>(store) : nullptr,
-                 Gatekeeper(store, options.gatekeeper),
+                 options.turns ? options.turns : std::make_shared<MemorySessionCache>(),
+                 Gatekeeper(store, options.gatekeeper, options.rate_limits),
                  FairQueue(options.queue)},
         registry(registry_options(options, models), store) {}
 
@@ -55,27 +59,84 @@ struct Coordinator::Impl {
     std::unique_lock lock(mutex);
     while (!ended.wait_for(lock, std::chrono::seconds(1), [this] { return ending; })) {
       lock.unlock();
-      std::vector<SessionProgress> progress;
-      for (const auto& turn : services.live.all()) {
-        if (auto one = turn->progress()) progress.push_back(*std::move(one));
+      save_once();
+      if (++seconds % 60 == 0 && services.store) {
+        close_silent();
+        record_metrics();
       }
-      if (!progress.empty()) {
-        const Result<void> saved = services.ledger->checkpoint(progress);
-        if (!saved) log(LogLevel::error, "gateway", "checkpoint: " + saved.error().to_string());
-      }
-      if (++seconds % 60 == 0) record_metrics();
       lock.lock();
     }
   }
 
+  void save_once() {
+    const auto turns = services.live.all();
+    std::vector<SessionProgress> progress;
+    for (const auto& turn : turns) {
+      if (auto one = turn->progress()) progress.push_back(*std::move(one));
+    }
+    if (!progress.empty()) {
+      const Result<void> saved = services.ledger->checkpoint(progress);
+      if (!saved) log(LogLevel::error, "gateway", "checkpoint: " + saved.error().to_string());
+    }
+    for (const auto& turn : turns) turn->keep();
+    if (services.store) settle_again();
+    services.metering.collect();
+  }
+
+  // Ends of sessions that the ledger could not take when they came.
+  void settle_again() {
+    for (SessionOutcome& outcome : services.unsettled.take()) {
+      const Result<SessionRecord> written = services.ledger->finalize_session(outcome);
+      if (written || written.error().code == Errc::ledger_conflict) continue;
+      services.unsettled.add(std::move(outcome));
+    }
+  }
+
+  // The last receipts come just behind the last sessions, if they come.
+  void collect_receipts() {
+    constexpr int kLooks = 20;
+    for (int look = 0; look < kLooks; ++look) {
+      services.metering.collect();
+      if (!services.metering.waits()) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+
+  // Sessions of coordinators that are gone for good: a live one speaks every second.
+  void close_silent() {
+    Abandoned silent;
+    silent.silent_since = services.store->now() - kSilence;
+    const auto closed = services.ledger->close_abandoned(silent);
+    if (!closed) return log(LogLevel::warning, "gateway", closed.error().to_string());
+    if (closed->empty()) return;
+    log(LogLevel::warning, "gateway",
+        fmt::format("closed {} sessions that were silent for long", closed->size()));
+  }
+
   void record_metrics() {
     ledger::NodeRegistry registry(services.store);
-    ledger::Latencies latencies;
-    const HostedModel* hosted = services.models.find("");
-    if (hosted != nullptr && hosted->token_ms > 0) latencies.average_ms = hosted->token_ms.load();
     const auto stale = registry.mark_stale();
-    const Result<void> recorded = stale ? registry.record_metrics(latencies) : stale.error();
+    const Result<void> recorded =
+        stale ? registry.record_metrics(services.latencies.summary()) : stale.error();
     if (!recorded) log(LogLevel::warning, "gateway", "metrics: " + recorded.error().to_string());
+    observe_payments();
+  }
+
+  void observe_payments() {
+    const auto totals = ledger::payment_totals(*services.store);
+    if (!totals) return log(LogLevel::warning, "gateway", totals.error().to_string());
+    http::Metrics& metrics = services.metrics;
+    const auto far = [](Far amount) { return double(amount.units()) / double(Far::kUnitsPerFar); };
+    metrics.gauge("far_mesh_payments_earned_far", "By all nodes, ever; rounded")
+        .set(far(totals->earned));
+    metrics.gauge("far_mesh_payments_confirmed_far", "Of that, paid on the chain; rounded")
+        .set(far(totals->confirmed));
+    metrics.gauge("far_mesh_payments_open_far", "In batches that are not confirmed; rounded")
+        .set(far(totals->open));
+    metrics.gauge("far_mesh_payments_batches", "Payment batches", {{"status", "confirmed"}})
+        .set(double(totals->confirmed_batches));
+    metrics.gauge("far_mesh_payments_batches", "Payment batches", {{"status", "open"}})
+        .set(double(totals->open_batches));
   }
 
   // So that the public's credit is the budget again.
@@ -106,9 +167,11 @@ struct Coordinator::Impl {
 Coordinator::Coordinator(CoordinatorOptions options, ModelHost& models,
                          std::shared_ptr<ledger::Store> store)
     : impl_(std::make_unique<Impl>(std::move(options), models, std::move(store))) {
-  if (!impl_->services.store) return;
-  impl_->close_abandoned();
-  impl_->top_up_public();
+  if (impl_->services.store) {
+    impl_->close_abandoned();
+    impl_->top_up_public();
+    impl_->observe_payments();
+  }
   impl_->checkpoints = start_thread("checkpoints", [impl = impl_.get()] { impl->save_sessions(); });
 }
 
@@ -119,6 +182,8 @@ Coordinator::~Coordinator() {
   }
   impl_->ended.notify_all();
   if (impl_->checkpoints.joinable()) impl_->checkpoints.join();
+  if (impl_->services.store) impl_->settle_again();
+  impl_->collect_receipts();
 }
 
 Services& Coordinator::services() noexcept { return impl_->services; }
@@ -147,10 +212,13 @@ void Coordinator::finished(const http::Finished& finished) {
       .counter("far_mesh_http_requests_total", "HTTP requests that were answered",
                {{"route", route}, {"status", std::to_string(finished.status)}})
       .add();
-  log(LogLevel::info, "http",
-      fmt::format("{} {} {} {} ms {} bytes{} request {}", finished.method, route, finished.status,
-                  finished.duration.count() / 1000, finished.bytes_sent, finished.cut ? " cut" : "",
-                  finished.request_id));
+  log(LogLevel::info, "http", finished.cut ? "request cut" : "request",
+      {{"method", finished.method},
+       {"route", route},
+       {"status", std::to_string(finished.status)},
+       {"ms", std::to_string(finished.duration.count() / 1000)},
+       {"bytes", std::to_string(finished.bytes_sent)},
+       {"http_request_id", finished.request_id}});
 }
 
 }  // namespace farmesh::gateway

@@ -52,8 +52,11 @@ Caller caller_of(const ledger::ApiKey& key) {
 
 }  // namespace
 
-Gatekeeper::Gatekeeper(std::shared_ptr<ledger::Store> store, GatekeeperOptions options)
-    : store_(std::move(store)), options_(options) {}
+Gatekeeper::Gatekeeper(std::shared_ptr<ledger::Store> store, GatekeeperOptions options,
+                       std::shared_ptr<RateLimits> limits)
+    : store_(std::move(store)),
+      options_(options),
+      limits_(limits ? std::move(limits) : std::make_shared<RateLimiter>()) {}
 
 Checked<Caller> Gatekeeper::of_key(const std::string& key, const http::Request& request) {
   const std::string hash = hash_of(key);
@@ -65,7 +68,7 @@ Checked<Caller> Gatekeeper::of_key(const std::string& key, const http::Request& 
   }
   const RateLimit failures{options_.failures_per_hour, kHour};
   const std::string bucket = "failures:" + request.remote_address;
-  const RateVerdict verdict = limiter_.take(bucket, failures);
+  const RateVerdict verdict = limits_->take(bucket, failures);
   if (!verdict.allowed) {
     return Problem{429,
                    "rate_limit_exceeded",
@@ -79,7 +82,7 @@ Checked<Caller> Gatekeeper::of_key(const std::string& key, const http::Request& 
     return problem_of(found.error());
   }
   if (!found) return unauthorised("invalid_api_key", "Incorrect API key provided.");
-  limiter_.charge(bucket, failures, -1);
+  limits_->charge(bucket, failures, -1);
   const std::lock_guard lock(mutex_);
   if (known_.size() >= kMaxKnownKeys) known_.clear();
   known_[hash] = {caller_of(*found), now + kKeyMemory};
@@ -113,7 +116,7 @@ Checked<Admitted> Gatekeeper::admit(const http::Request& request) {
                           : admitted.caller.tier == "premium"    ? options_.premium_requests
                                                                  : options_.standard_requests;
   const std::string who = is_public ? "address:" + request.remote_address : "account:" + account;
-  const RateVerdict verdict = limiter_.take(who, {requests, kHour});
+  const RateVerdict verdict = limits_->take(who, {requests, kHour});
   if (verdict.limit > 0) {
     admitted.headers.add("RateLimit-Limit", std::to_string(verdict.limit));
     admitted.headers.add("RateLimit-Remaining", std::to_string(verdict.remaining));
@@ -128,7 +131,7 @@ Checked<Admitted> Gatekeeper::admit(const http::Request& request) {
   }
   admitted.bucket = "tokens:" + who;
   admitted.tokens = {requests * options_.tokens_per_request, kHour};
-  const RateVerdict tokens = limiter_.take(admitted.bucket, admitted.tokens);
+  const RateVerdict tokens = limits_->take(admitted.bucket, admitted.tokens);
   if (!tokens.allowed) {
     return Problem{429,
                    "rate_limit_exceeded",
@@ -140,7 +143,7 @@ Checked<Admitted> Gatekeeper::admit(const http::Request& request) {
 }
 
 void Gatekeeper::charge_tokens(const Admitted& admitted, std::uint64_t tokens) {
-  limiter_.charge(admitted.bucket, admitted.tokens, double(tokens));
+  limits_->charge(admitted.bucket, admitted.tokens, double(tokens));
 }
 
 Checked<LoginChallenge> Gatekeeper::challenge(const std::string& wallet) {

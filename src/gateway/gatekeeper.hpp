@@ -1,7 +1,7 @@
 // Who asks, and how much they may: API keys, wallet logins, scopes, rate limits.
 //
 // Takes requests, gives Callers. Keys and nonces live in the ledger's database, so that several
-// coordinators share them; rate limits are this process's own. Thread-safe.
+// coordinators share them; rate limits are shared where RateLimits are. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -47,8 +47,9 @@ struct LoginChallenge {
 
 class Gatekeeper {
  public:
-  /// Without a store everybody is the public.
-  Gatekeeper(std::shared_ptr<ledger::Store> store, GatekeeperOptions options);
+  /// Without a store everybody is the public; without `limits` they are this process's own.
+  Gatekeeper(std::shared_ptr<ledger::Store> store, GatekeeperOptions options,
+             std::shared_ptr<RateLimits> limits = nullptr);
 
   /// Fails with 401 (no key, or a wrong one) and 429 (too many wrong ones).
   Checked<Caller> authenticate(const http::Request& request);
@@ -72,7 +73,7 @@ class Gatekeeper {
 
   const std::shared_ptr<ledger::Store> store_;
   const GatekeeperOptions options_;
-  RateLimiter limiter_;
+  const std::shared_ptr<RateLimits> limits_;
   std::mutex mutex_;
   std::map<std::string, Known> known_;  // by the hash of a key that was right a moment ago
 };

@@ -24,6 +24,13 @@ struct TurnInput {
   GenerateOptions options;
 };
 
+/// Who makes a turn's tokens.
+enum class Origin : std::uint8_t {
+  mesh,
+  fallback,  // the operator's own machine, in the mesh's stead
+  upstream,  // another server, in the mesh's stead: its tokens have no ids
+};
+
 /// The tokens of one turn; the rules are those of farmesh::TokenStream. Destroying it cancels.
 class TurnTokens {
  public:
@@ -32,6 +39,8 @@ class TurnTokens {
   virtual Result<std::optional<Token>> next() = 0;
   virtual void cancel() = 0;  // from any thread
   virtual Usage usage() const = 0;
+  /// Of the tokens so far; settled once the first has come. From any thread.
+  virtual Origin origin() const { return Origin::mesh; }
 };
 
 struct ModelState {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -11,12 +12,29 @@
 namespace farmesh::gateway {
 namespace {
 
-constexpr std::uintmax_t kMaxAliasFileBytes = 1 << 20;
+constexpr std::uintmax_t kMaxFileBytes = 1 << 20;
 
 // The least that takes part: one decoder layer in 16 bits, and as much again for its caches.
 double least_gigabytes(const ModelSummary& summary) {
   const double weights = 12.0 * summary.hidden_size * summary.hidden_size;
   return 2 * weights * 2 / (1024.0 * 1024.0 * 1024.0);
+}
+
+Result<nlohmann::json> read_json(const std::string& file) {
+  std::error_code failure;
+  const std::uintmax_t size = std::filesystem::file_size(file, failure);
+  if (failure || size > kMaxFileBytes) {
+    return {Errc::config_invalid, "cannot be read, or is above 1 MiB: " + file};
+  }
+  std::ifstream stream(file);
+  return nlohmann::json::parse(stream, nullptr, false);
+}
+
+std::optional<Far> price_in(const nlohmann::json& object, const char* key) {
+  const auto text = object.find(key);
+  if (text == object.end() || !text->is_string()) return std::nullopt;
+  const std::optional<Far> price = Far::parse(text->get<std::string>());
+  return price && !price->is_negative() && *price <= kMaxPrice ? price : std::nullopt;
 }
 
 }  // namespace
@@ -37,14 +55,27 @@ bool is_covered(const ModelState& state) {
   return !nodes.empty() && std::find(nodes.begin(), nodes.end(), 0u) == nodes.end();
 }
 
-Result<std::map<std::string, std::string>> read_aliases(const std::string& file) {
-  std::error_code failure;
-  const std::uintmax_t size = std::filesystem::file_size(file, failure);
-  if (failure || size > kMaxAliasFileBytes) {
-    return {Errc::config_invalid, "the aliases file cannot be read, or is above 1 MiB: " + file};
+Result<Prices> read_prices(const std::string& file) {
+  const Result<nlohmann::json> object = read_json(file);
+  if (!object) return object.error();
+  const Error wrong{Errc::config_invalid,
+                    "not a JSON object of {\"price\": \"0.001\"} by model: " + file};
+  if (!object->is_object()) return wrong;
+  Prices prices;
+  for (const auto& [id, own] : object->items()) {
+    if (!own.is_object()) return wrong;
+    const auto price = price_in(own, "price");
+    const auto prompt = own.contains("prompt_price") ? price_in(own, "prompt_price") : Far();
+    if (!price || !prompt || own.size() > (own.contains("prompt_price") ? 2u : 1u)) return wrong;
+    prices[id] = {*price, *prompt};
   }
-  std::ifstream stream(file);
-  const nlohmann::json object = nlohmann::json::parse(stream, nullptr, false);
+  return prices;
+}
+
+Result<std::map<std::string, std::string>> read_aliases(const std::string& file) {
+  const Result<nlohmann::json> read = read_json(file);
+  if (!read) return read.error();
+  const nlohmann::json& object = *read;
   std::map<std::string, std::string> aliases;
   if (object.is_object()) {
     for (const auto& [alias, id] : object.items()) {

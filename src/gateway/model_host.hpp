@@ -40,6 +40,17 @@ bool is_covered(const ModelState& state);
 /// {"alias": "full id", …}. Fails with config_invalid.
 Result<std::map<std::string, std::string>> read_aliases(const std::string& file);
 
+struct ModelPrices {
+  Far token, prompt_token;
+};
+using Prices = std::map<std::string, ModelPrices>;  // by full id
+/// {"full id": {"price": "0.001", "prompt_price": "0"}, …}; the latter may be left out. Fails with
+/// config_invalid.
+Result<Prices> read_prices(const std::string& file);
+
+/// The largest price of a token: a context of tokens stays far from what an amount can hold.
+inline constexpr Far kMaxPrice = Far::from_units(1'000 * Far::kUnitsPerFar);
+
 class ModelHost {
  public:
   /// The first one is the default.

@@ -7,12 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "base/digest.hpp"
 #include "gateway/limits.hpp"
 #include "gateway/live_turn.hpp"
 #include "gateway/openai_reply.hpp"
 #include "gateway/openai_request.hpp"
 #include "gateway/routes.hpp"
 #include "gateway/services.hpp"
+#include "gateway/trace.hpp"
 #include "text/utf8.hpp"
 
 namespace farmesh::gateway {
@@ -35,7 +37,6 @@ class Answer {
     for (std::uint32_t i = 0; i < options_.choices; ++i) {
       TurnInput input{prompt, options_.generate};
       input.options.max_tokens = options_.max_tokens.value_or(services_.options.default_max_tokens);
-      input.options.sampling.seed = seed_ + inputs_.size();
       inputs_.push_back(std::move(input));
       Choice choice;
       choice.text = echo;
@@ -51,15 +52,29 @@ class Answer {
     const Checked<HostedModel*> model = find_model(services_, options_.model);
     if (!model) return refuse(responder, model.problem());
     hosted_ = *model;
-    fill_head();
+    const std::string digest = to_hex(sha256(std::as_bytes(std::span(request.body))));
+    auto resumption = options_.stream
+                          ? find_resumption(services_, request, admitted->caller, digest)
+                          : Checked<std::optional<Resumption>>(std::nullopt);
+    if (!resumption) return refuse(responder, resumption.problem());
+    fill_head(*resumption ? &(*resumption)->turn : nullptr);
 
     TurnOrder order;
     order.model = hosted_;
     order.inputs = std::move(inputs_);
+    for (std::size_t i = 0; i < order.inputs.size(); ++i) {
+      order.inputs[i].options.sampling.seed = seed_ + i;
+    }
     order.may_shorten = !options_.max_tokens;
     order.admitted = *std::move(admitted);
     order.request_id = head_.id;
     order.max_cost = options_.max_cost;
+    order.tier = options_.tier;
+    order.traceparent = continue_trace(request.header("traceparent"));
+    order.http_request_id = request.id;
+    if (options_.stream) keep(request, digest, order.kept);
+    resumed_ = resumption->has_value();
+    order.resumption = *std::move(resumption);
     const auto turn = LiveTurn::open(services_, std::move(order), responder);
     if (!turn) return refuse(responder, turn.problem());
     turn_ = *turn;
@@ -67,20 +82,39 @@ class Answer {
   }
 
  private:
-  void fill_head() {
-    const ModelSummary summary = hosted_->model->state().summary;
-    head_.id = (chat_ ? "chatcmpl-" : "cmpl-") + draw_id();
-    head_.created = std::chrono::duration_cast<std::chrono::seconds>(
-                        std::chrono::system_clock::now().time_since_epoch())
-                        .count();
+  /// `before`: the stream that this one goes on with, if it does.
+  void fill_head(const CachedTurn* before) {
+    head_.id = before != nullptr ? before->request_id : (chat_ ? "chatcmpl-" : "cmpl-") + draw_id();
+    head_.created = before != nullptr ? before->created
+                                      : std::chrono::duration_cast<std::chrono::seconds>(
+                                            std::chrono::system_clock::now().time_since_epoch())
+                                            .count();
+    if (before != nullptr) seed_ = before->seed;
     head_.model = hosted_->options.id;
-    // Weights and numerics: what decides, with the seed, which tokens come.
-    head_.fingerprint = "fp_" + summary.model_hash.substr(0, 12) + "_" + summary.numerics_class;
+    head_.fingerprint = fingerprint(*hosted_);
     head_.include_usage = options_.include_usage;
     bytes_ = [model = hosted_->model](TokenId id) { return model->token_bytes(id); };
   }
 
-  TokenCounts counts() const { return {turn_->prompt_tokens(), turn_->delivered_tokens(), 0}; }
+  void keep(const http::Request& request, const std::string& digest, CachedTurn& kept) const {
+    kept.path = request.path;
+    kept.body = request.body;
+    kept.body_digest = digest;
+    kept.fingerprint = head_.fingerprint;
+    kept.created = head_.created;
+    kept.seed = seed_;
+  }
+
+  // Other weights may have answered, or other numerics: that is no seed's promise any more.
+  void mark_origin() {
+    if (turn_->origin() == Origin::mesh) return;
+    head_.fingerprint = "fp_fallback";
+    headers_.add(kFallbackHeader, "true");
+  }
+
+  TokenCounts counts() const {
+    return {turn_->prompt_tokens(), turn_->delivered_tokens(), turn_->cached_prompt_tokens()};
+  }
 
   void whole(http::Responder responder) {
     while (true) {
@@ -103,6 +137,7 @@ class Answer {
     for (const auto& [sequence, tokens] : made_) {
       for (std::uint32_t i = 0; i < tokens; ++i) turn_->delivered(sequence);
     }
+    mark_origin();
     const std::string cost = turn_->cost().to_string();
     turn_->finish(SessionStatus::completed);  // the bill stands before the answer is out
     std::string body = chat_ ? chat_reply(head_, choices_, counts(), cost, bytes_)
@@ -112,48 +147,67 @@ class Answer {
 
   void stream(http::Responder responder) {
     // A refusal that the first token brings still has its own status.
-    Checked<std::optional<Turn::Item>> item = turn_->next();
+    Checked<std::optional<Turn::Item>> item = next();
     if (!item) {
       turn_->finish(SessionStatus::failed, item.problem());
       return refuse(responder, item.problem());
     }
+    mark_origin();
     http::EventStream events = responder.events(headers_);
-    bool open = begin(events);
+    bool open = resumed_ || begin(events);
     while (open && item && *item) {
       open = write(events, **item);
-      if (open) item = turn_->next();
+      if (open) item = next();
     }
     if (!item) {
       turn_->finish(SessionStatus::failed, item.problem());
-      put(events, openai_error(item.problem()));
+      events.write({.data = openai_error(item.problem())});
       return events.end();
     }
     // A cancelled sequence ends like any other; only the exchange knows that nobody reads.
     if (!open || events.closed()) return turn_->finish(SessionStatus::cancelled);
     turn_->finish(SessionStatus::completed);
     if (options_.include_usage) {
-      events.write({.data = usage_chunk(head_, chat_, counts(), turn_->cost().to_string())});
+      put(events, usage_chunk(head_, chat_, counts(), turn_->cost().to_string()),
+          turn_->items() + 1);
     }
     events.write({.data = "[DONE]"});
     events.end();
   }
 
+  /// The next item that the client does not have.
+  Checked<std::optional<Turn::Item>> next() {
+    while (true) {
+      Checked<std::optional<Turn::Item>> item = turn_->next();
+      if (!item || !*item || !(*item)->told) return item;
+      if ((*item)->token) pass(**item);
+    }
+  }
+
   bool begin(http::EventStream& events) {
     for (std::uint32_t i = 0; i < choices_.size(); ++i) {
-      if (chat_ && !put(events, chat_role_chunk(head_, i))) return false;
+      if (chat_ && !put(events, chat_role_chunk(head_, i), 0)) return false;
       if (choices_[i].text.empty()) continue;
-      if (!put(events, completion_chunk(head_, i, choices_[i].text, {}, false, 0, bytes_))) {
+      if (!put(events, completion_chunk(head_, i, choices_[i].text, {}, false, 0, bytes_), 0)) {
         return false;
       }
     }
     return true;
   }
 
+  void pass(const Turn::Item& item) {
+    if (!chat_ && choices_[item.index].with_logprobs) {
+      offsets_[item.index] += text::count_chars(item.token->text);
+    }
+  }
+
   bool write(http::EventStream& events, const Turn::Item& item) {
     Choice& choice = choices_[item.index];
     if (!item.token) {
-      return put(events, chat_ ? chat_finish_chunk(head_, item.index, item.finish)
-                               : completion_finish_chunk(head_, item.index, item.finish));
+      return put(events,
+                 chat_ ? chat_finish_chunk(head_, item.index, item.finish)
+                       : completion_finish_chunk(head_, item.index, item.finish),
+                 item.number);
     }
     const Token& token = *item.token;
     // A token without whole characters yet says nothing, unless its probability was asked for.
@@ -163,21 +217,24 @@ class Answer {
           chat_ ? chat_chunk(head_, item.index, token.text, one, choice.with_logprobs, bytes_)
                 : completion_chunk(head_, item.index, token.text, one, choice.with_logprobs,
                                    offsets_[item.index], bytes_);
-      if (!put(events, chunk)) return false;
-      if (!chat_ && choice.with_logprobs) offsets_[item.index] += text::count_chars(token.text);
+      if (!put(events, chunk, item.number)) return false;
+      pass(item);
     }
     turn_->delivered(item.index);
     return true;
   }
 
-  static bool put(http::EventStream& events, const std::string& data) {
-    return events.write({.data = data}) == http::Written::yes;
+  /// `items`: how many the client has with this event.
+  bool put(http::EventStream& events, const std::string& data, std::size_t items) const {
+    const std::string id = event_id(head_.id, items);
+    return events.write({.data = data, .id = id}) == http::Written::yes;
   }
 
   Services& services_;
   const OpenAiOptions options_;
   const bool chat_;
-  const std::uint64_t seed_ = options_.has_seed ? options_.generate.sampling.seed : draw_seed();
+  bool resumed_ = false;
+  std::uint64_t seed_ = options_.has_seed ? options_.generate.sampling.seed : draw_seed();
   std::vector<TurnInput> inputs_;
   std::vector<Choice> choices_;
   std::map<std::uint32_t, std::uint32_t> made_;   // tokens of each sequence
@@ -234,6 +291,15 @@ void show_model(Services& services, const http::Request& request, http::Responde
 }
 
 }  // namespace
+
+void answer_chat(Services& services, const http::Request& request, http::Responder responder) {
+  chat(services, request, std::move(responder));
+}
+
+void answer_completion(Services& services, const http::Request& request,
+                       http::Responder responder) {
+  complete(services, request, std::move(responder));
+}
 
 void add_openai_routes(http::Router& router, Services& services) {
   const auto to = [&services](auto handle) {

@@ -79,7 +79,9 @@ void write_layers(JsonWriter& json, Span layers) {
 void write_answer(JsonWriter& json, const PlatformAnswer& answer) {
   json.field("text", answer.text).field("tokens_generated", answer.tokens_generated);
   json.raw_field("cost_far", answer.cost.to_string()).field("latency_ms", answer.latency_ms);
-  json.field("finish_reason", answer.finish).key("nodes_used").begin_array();
+  json.field("finish_reason", answer.finish);
+  if (answer.fallback) json.field("fallback", true);
+  json.key("nodes_used").begin_array();
   for (const NodeUsed& node : answer.nodes) {
     json.begin_object().field("node_id", node.node_id);
     write_layers(json, node.layers);
@@ -122,6 +124,7 @@ std::string platform_done_event(const PlatformEnd& end) {
   json.begin_object().field("done", true).field("request_id", end.request_id);
   json.field("total_tokens", end.total_tokens).field("cost_far", end.cost.to_string());
   json.field("latency_ms", end.latency_ms).field("finish_reason", end.finish);
+  if (end.fallback) json.field("fallback", true);
   return json.end_object().take();
 }
 

@@ -47,6 +47,7 @@ struct PlatformEnd {
   Far cost;
   std::int64_t latency_ms = 0;
   std::string_view finish;  // "stop", "length", "cancelled"
+  bool fallback = false;    // not the mesh made it, or not all of it
 };
 std::string platform_done_event(const PlatformEnd& end);
 
@@ -63,6 +64,7 @@ struct PlatformAnswer {
   Far cost;
   std::int64_t latency_ms = 0;
   std::string finish;
+  bool fallback = false;
   std::vector<NodeUsed> nodes;
 };
 std::string platform_answer(const PlatformAnswer& answer);

@@ -14,6 +14,7 @@
 #include "gateway/platform_codec.hpp"
 #include "gateway/routes.hpp"
 #include "gateway/services.hpp"
+#include "gateway/trace.hpp"
 
 namespace farmesh::gateway {
 namespace {
@@ -29,26 +30,38 @@ enum class Form { raw, chat, distributed };
 /// One generate call, from its body to its last event.
 class Generation {
  public:
-  Generation(Services& services, PlatformRequest request, Admitted admitted, std::string digest)
+  Generation(Services& services, PlatformRequest request, Admitted admitted, std::string digest,
+             std::optional<Resumption> resumption)
       : services_(services), request_(std::move(request)) {
+    if (resumption) request_.request_id = resumption->turn.request_id;
     if (request_.request_id.empty()) request_.request_id = "req-" + draw_id();
     record_.owner = admitted.caller.account;
     record_.body_digest = std::move(digest);
+    record_.stream = draw_seed();
     record_.answer.request_id = request_.request_id;
     headers_ = admitted.headers;
     order_.admitted = std::move(admitted);
     order_.request_id = request_.request_id;
     order_.body_digest = record_.body_digest;
     order_.max_cost = request_.max_cost;
+    order_.tier = request_.tier;
+    order_.resumption = std::move(resumption);
   }
 
-  void run(Form form, http::Responder responder) {
+  void run(Form form, const http::Request& request, http::Responder responder) {
     if (const std::optional<Problem> wrong = prepare(form)) {
       return refuse(responder, *wrong, request_.request_id);
     }
-    const auto opened = services_.requests.open(record_);
-    if (!opened) return refuse(responder, opened.problem(), request_.request_id);
-    if (*opened) return replay(**opened, std::move(responder));
+    order_.traceparent = continue_trace(request.header("traceparent"));
+    order_.http_request_id = request.id;
+    if (request_.stream) keep(request);
+    if (order_.resumption) {
+      services_.requests.take_over(record_);
+    } else {
+      const auto opened = services_.requests.open(record_);
+      if (!opened) return refuse(responder, opened.problem(), request_.request_id);
+      if (*opened) return replay(**opened, std::move(responder));
+    }
 
     const auto turn = LiveTurn::open(services_, std::move(order_), responder);
     if (!turn) {
@@ -56,7 +69,7 @@ class Generation {
       return refuse(responder, turn.problem(), request_.request_id);
     }
     turn_ = *turn;
-    services_.requests.set_cancel(request_.request_id, [turn = turn_] { turn->cancel(); });
+    services_.requests.set_cancel(record_, [turn = turn_] { turn->cancel(); });
     request_.stream ? stream(std::move(responder)) : whole(std::move(responder));
   }
 
@@ -77,9 +90,22 @@ class Generation {
                        : TurnPrompt(request_.prompt);
     input.options = request_.generate;
     input.options.max_tokens = request_.max_tokens;
-    if (!request_.has_seed) input.options.sampling.seed = draw_seed();
+    if (order_.resumption) {
+      input.options.sampling.seed = order_.resumption->turn.seed;
+    } else if (!request_.has_seed) {
+      input.options.sampling.seed = draw_seed();
+    }
     order_.inputs.push_back(std::move(input));
     return std::nullopt;
+  }
+
+  void keep(const http::Request& request) {
+    CachedTurn& kept = order_.kept;
+    kept.path = request.path;
+    kept.body = request.body;
+    kept.body_digest = record_.body_digest;
+    kept.fingerprint = fingerprint(*order_.model);
+    kept.seed = order_.inputs.front().options.sampling.seed;
   }
 
   static std::string lower(std::string text) {
@@ -93,26 +119,47 @@ class Generation {
     http::EventStream events = responder.events(headers_);
     record_ = known;
     const PlatformAnswer& answer = record_.answer;
-    put(events,
-        platform_token_event(answer.text, answer.request_id, answer.tokens_generated, answer.cost));
-    put(events, done_event());
+    events.write({.data = platform_token_event(answer.text, answer.request_id,
+                                               answer.tokens_generated, answer.cost)});
+    events.write({.data = done_event()});
     events.end();
   }
 
   std::string done_event() const {
     const PlatformAnswer& answer = record_.answer;
     return platform_done_event({answer.request_id, answer.tokens_generated, answer.cost,
-                                answer.latency_ms, answer.finish});
+                                answer.latency_ms, answer.finish, answer.fallback});
+  }
+
+  void mark_origin() {
+    record_.answer.fallback = turn_->origin() != Origin::mesh;
+    if (record_.answer.fallback) headers_.add(kFallbackHeader, "true");
   }
 
   void deliver(const Token& token) {
     turn_->delivered(0);
+    note(token);
+  }
+
+  void note(const Token& token) {
     PlatformAnswer& answer = record_.answer;
     answer.text += token.text;
     answer.tokens_generated = turn_->delivered_tokens();
     answer.cost = turn_->cost();
-    services_.requests.add_text(request_.request_id, token.text, answer.tokens_generated,
-                                answer.cost);
+    services_.requests.add_text(record_, token.text);
+  }
+
+  /// The next item that the client does not have.
+  Checked<std::optional<Turn::Item>> next() {
+    while (true) {
+      Checked<std::optional<Turn::Item>> item = turn_->next();
+      if (!item || !*item || !(*item)->told) return item;
+      if ((*item)->token) {
+        note(*(*item)->token);
+      } else {
+        record_.answer.finish = name((*item)->finish);
+      }
+    }
   }
 
   void end(RequestStatus status, const std::optional<Problem>& problem = std::nullopt) {
@@ -121,6 +168,7 @@ class Generation {
     if (turn_) {
       record_.answer.latency_ms = turn_->age().count();
       record_.answer.nodes = turn_->nodes_used();
+      record_.answer.fallback = turn_->origin() != Origin::mesh;
       const SessionStatus ledger = status == RequestStatus::completed ? SessionStatus::completed
                                    : status == RequestStatus::failed  ? SessionStatus::failed
                                                                       : SessionStatus::cancelled;
@@ -146,44 +194,50 @@ class Generation {
     }
     const bool cancelled = record_.answer.finish == name(FinishReason::cancelled);
     if (responder.closed()) return end(RequestStatus::cancelled);
+    mark_origin();
     for (const Token& token : tokens) deliver(token);
     end(cancelled ? RequestStatus::cancelled : RequestStatus::completed);
     responder.json(200, platform_answer(record_.answer), headers_);
   }
 
   void stream(http::Responder responder) {
-    Checked<std::optional<Turn::Item>> item = turn_->next();
+    Checked<std::optional<Turn::Item>> item = next();
     if (!item) {
       end(RequestStatus::failed, item.problem());
       return refuse(responder, item.problem(), request_.request_id);
     }
+    mark_origin();
     http::EventStream events = responder.events(headers_);
     bool open = true;
     while (open && item && *item) {
       if (const std::optional<Token>& token = (*item)->token) {
         // The event tells the cost with this token in it.
-        open = put(events, platform_token_event(token->text, request_.request_id,
-                                                turn_->delivered_tokens() + 1, turn_->cost(1)));
+        open = put(events,
+                   platform_token_event(token->text, request_.request_id,
+                                        turn_->delivered_tokens() + 1, turn_->cost(1)),
+                   (*item)->number);
         if (open) deliver(*token);
       } else {
         record_.answer.finish = name((*item)->finish);
       }
-      if (open) item = turn_->next();
+      if (open) item = next();
     }
     if (!item) {
       end(RequestStatus::failed, item.problem());
-      put(events, platform_error(item.problem(), request_.request_id));
+      events.write({.data = platform_error(item.problem(), request_.request_id)});
       return events.end();
     }
     const bool cancelled = record_.answer.finish == name(FinishReason::cancelled);
     if (!open || events.closed()) return end(RequestStatus::cancelled);
     end(cancelled ? RequestStatus::cancelled : RequestStatus::completed);
-    put(events, done_event());
+    put(events, done_event(), turn_->items());
     events.end();
   }
 
-  static bool put(http::EventStream& events, const std::string& data) {
-    return events.write({.data = data}) == http::Written::yes;
+  /// `items`: how many the client has with this event.
+  bool put(http::EventStream& events, const std::string& data, std::size_t items) const {
+    const std::string id = event_id(request_.request_id, items);
+    return events.write({.data = data, .id = id}) == http::Written::yes;
   }
 
   Services& services_;
@@ -200,9 +254,43 @@ void generate(Services& services, Form form, const http::Request& request,
   if (!parsed) return refuse(responder, parsed.problem());
   const Checked<Admitted> admitted = services.gatekeeper.admit(request);
   if (!admitted) return refuse(responder, admitted.problem(), parsed->request_id);
-  Generation(services, *std::move(parsed), *admitted,
-             to_hex(sha256(std::as_bytes(std::span(request.body)))))
-      .run(form, std::move(responder));
+  std::string digest = to_hex(sha256(std::as_bytes(std::span(request.body))));
+  auto resumption = parsed->stream ? find_resumption(services, request, admitted->caller, digest)
+                                   : Checked<std::optional<Resumption>>(std::nullopt);
+  if (!resumption) return refuse(responder, resumption.problem(), parsed->request_id);
+  Generation(services, *std::move(parsed), *admitted, std::move(digest), *std::move(resumption))
+      .run(form, request, std::move(responder));
+}
+
+Form form_of(std::string_view path) {
+  if (path == "/api/inference/chat") return Form::chat;
+  return path == "/api/inference/distributed/generate" ? Form::distributed : Form::raw;
+}
+
+/// The rest of a stream, for clients that cannot send the body again.
+void resume(Services& services, const http::Request& request, http::Responder responder) {
+  const Checked<Caller> caller = services.gatekeeper.authenticate(request);
+  if (!caller) return refuse(responder, caller.problem());
+  const std::string id(request.parameter("request_id"));
+  const auto found = services.turns->find(id);
+  if (!found) return refuse(responder, problem_of(found.error()));
+  if (!*found || (*found)->account != caller->account) {
+    return refuse(responder, {404, "stream_not_found", "No stream of this request_id.", {}}, id);
+  }
+  http::Request again = request;
+  again.method = "POST";
+  again.path = (*found)->path;
+  again.body = (*found)->body;
+  const auto last = parse_event_id(request.header("Last-Event-ID").value_or(""));
+  again.headers.set("Last-Event-ID",
+                    event_id(id, last && last->request_id == id ? last->items : 0));
+  if (again.path == "/v1/chat/completions") {
+    answer_chat(services, again, std::move(responder));
+  } else if (again.path == "/v1/completions") {
+    answer_completion(services, again, std::move(responder));
+  } else {
+    generate(services, form_of(again.path), again, std::move(responder));
+  }
 }
 
 /// What a generate call with this body may cost at most: what would be set aside for it.
@@ -273,6 +361,7 @@ void add_platform_routes(http::Router& router, Services& services) {
   router.post("/api/inference/distributed/generate", form(Form::distributed), generating);
   router.post("/api/inference/quote", to(quote), {.max_body_bytes = kMaxBodyBytes});
   router.get("/api/inference/{request_id}", to(show_request));
+  router.get("/api/inference/{request_id}/events", to(resume), {.long_running = true});
   router.add("DELETE", "/api/inference/{request_id}", to(cancel_request));
 }
 

@@ -14,6 +14,17 @@ std::chrono::seconds rounded_up(double seconds) {
 
 }  // namespace
 
+RateVerdict verdict_of(const RateLimit& limit, double level, double amount, bool allowed) {
+  const double per_second = limit.limit / double(limit.window.count());
+  RateVerdict verdict;
+  verdict.limit = std::uint64_t(limit.limit);
+  verdict.allowed = allowed;
+  if (!allowed) verdict.retry_after = rounded_up((amount - level) / per_second);
+  verdict.remaining = std::uint64_t(std::max(0.0, std::floor(level)));
+  verdict.reset = rounded_up((limit.limit - level) / per_second);
+  return verdict;
+}
+
 RateLimiter::Bucket& RateLimiter::fill(const std::string& name, const RateLimit& limit,
                                        Clock::time_point now) {
   if (buckets_.size() >= max_buckets_ && !buckets_.contains(name)) forget(now);
@@ -31,17 +42,9 @@ RateVerdict RateLimiter::take(const std::string& name, const RateLimit& limit, d
   if (limit.limit <= 0) return {};
   const std::lock_guard lock(mutex_);
   Bucket& bucket = fill(name, limit, now);
-  const double per_second = limit.limit / double(limit.window.count());
-  RateVerdict verdict;
-  verdict.limit = std::uint64_t(limit.limit);
-  verdict.allowed = bucket.level >= amount;
-  if (verdict.allowed) {
-    bucket.level -= amount;
-  } else {
-    verdict.retry_after = rounded_up((amount - bucket.level) / per_second);
-  }
-  verdict.remaining = std::uint64_t(std::max(0.0, std::floor(bucket.level)));
-  verdict.reset = rounded_up((limit.limit - bucket.level) / per_second);
+  const bool allowed = bucket.level >= amount;
+  if (allowed) bucket.level -= amount;
+  const RateVerdict verdict = verdict_of(limit, bucket.level, amount, allowed);
   bucket.full = now + verdict.reset;
   return verdict;
 }

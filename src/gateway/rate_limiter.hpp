@@ -27,18 +27,38 @@ struct RateVerdict {
   std::chrono::seconds retry_after{0};  // until this would have been allowed; 0 when it was
 };
 
-class RateLimiter {
+/// What a bucket with `level` left says of `amount`.
+RateVerdict verdict_of(const RateLimit& limit, double level, double amount, bool allowed);
+
+class RateLimits {
+ public:
+  virtual ~RateLimits() = default;
+
+  /// Takes `amount` out of the bucket, if it is there.
+  virtual RateVerdict take(const std::string& name, const RateLimit& limit, double amount) = 0;
+  RateVerdict take(const std::string& name, const RateLimit& limit) { return take(name, limit, 1); }
+  /// Takes it even if that leaves less than nothing: for what is known only afterwards.
+  virtual void charge(const std::string& name, const RateLimit& limit, double amount) = 0;
+};
+
+/// This process's own buckets.
+class RateLimiter final : public RateLimits {
  public:
   using Clock = std::chrono::steady_clock;
 
   explicit RateLimiter(std::size_t max_buckets = 100'000) : max_buckets_(max_buckets) {}
 
-  /// Takes `amount` out of the bucket, if it is there.
-  RateVerdict take(const std::string& name, const RateLimit& limit, double amount = 1,
-                   Clock::time_point now = Clock::now());
-  /// Takes it even if that leaves less than nothing: for what is known only afterwards.
+  using RateLimits::take;
+  RateVerdict take(const std::string& name, const RateLimit& limit, double amount) override {
+    return take(name, limit, amount, Clock::now());
+  }
+  void charge(const std::string& name, const RateLimit& limit, double amount) override {
+    charge(name, limit, amount, Clock::now());
+  }
+  RateVerdict take(const std::string& name, const RateLimit& limit, double amount,
+                   Clock::time_point now);
   void charge(const std::string& name, const RateLimit& limit, double amount,
-              Clock::time_point now = Clock::now());
+              Clock::time_point now);
 
  private:
   struct Bucket {

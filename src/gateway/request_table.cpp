@@ -39,32 +39,42 @@ Checked<std::optional<RequestRecord>> RequestTable::open(const RequestRecord& re
   return std::optional<RequestRecord>();
 }
 
-void RequestTable::set_cancel(const std::string& request_id, std::function<void()> cancel) {
+void RequestTable::take_over(const RequestRecord& record) {
+  std::function<void()> cancel;
+  {
+    const std::lock_guard lock(mutex_);
+    Entry& entry = entries_[record.answer.request_id];
+    cancel = std::move(entry.cancel);
+    entry = {record, {}, false, {}};
+  }
+  if (cancel) cancel();
+}
+
+void RequestTable::set_cancel(const RequestRecord& record, std::function<void()> cancel) {
   std::unique_lock lock(mutex_);
-  const auto at = entries_.find(request_id);
-  if (at == entries_.end()) return;
+  const auto at = entries_.find(record.answer.request_id);
+  if (at == entries_.end() || at->second.record.stream != record.stream) return;
   at->second.cancel = cancel;
   const bool asked = at->second.cancel_asked;
   lock.unlock();
   if (asked) cancel();
 }
 
-void RequestTable::add_text(const std::string& request_id, std::string_view text,
-                            std::uint64_t tokens, Far cost) {
+void RequestTable::add_text(const RequestRecord& record, std::string_view text) {
   const std::lock_guard lock(mutex_);
-  const auto at = entries_.find(request_id);
-  if (at == entries_.end()) return;
+  const auto at = entries_.find(record.answer.request_id);
+  if (at == entries_.end() || at->second.record.stream != record.stream) return;
   PlatformAnswer& answer = at->second.record.answer;
   answer.text += text;
-  answer.tokens_generated = tokens;
-  answer.cost = cost;
+  answer.tokens_generated = record.answer.tokens_generated;
+  answer.cost = record.answer.cost;
 }
 
 void RequestTable::close(RequestRecord record, Clock::time_point now) {
   std::function<void()> spent;  // destroyed without the lock: it may hold the turn
   const std::lock_guard lock(mutex_);
   const auto at = entries_.find(record.answer.request_id);
-  if (at == entries_.end()) return;
+  if (at == entries_.end() || at->second.record.stream != record.stream) return;
   spent = std::move(at->second.cancel);
   at->second = {std::move(record), {}, false, now};
 }

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,6 +29,7 @@ struct RequestRecord {
   std::optional<Problem> problem;
   std::string owner;  // account id; empty: anybody without a key
   std::string body_digest;
+  std::uint64_t stream = 0;  // which of the streams that answered this id
 };
 
 class RequestTable {
@@ -43,11 +45,13 @@ class RequestTable {
   /// still runs, and with 503 when every record is of a request under way.
   Checked<std::optional<RequestRecord>> open(const RequestRecord& record,
                                              Clock::time_point now = Clock::now());
+  /// Takes the id for a stream that goes on with an earlier one, which is cancelled.
+  void take_over(const RequestRecord& record);
+  /// The calls below count only of the stream that has the id.
   /// `cancel`: called without any lock, from any thread, while the request is active; at once when
   /// cancel() came before.
-  void set_cancel(const std::string& request_id, std::function<void()> cancel);
-  void add_text(const std::string& request_id, std::string_view text, std::uint64_t tokens,
-                Far cost);
+  void set_cancel(const RequestRecord& record, std::function<void()> cancel);
+  void add_text(const RequestRecord& record, std::string_view text);
   /// Keeps `record` as the request's last word.
   void close(RequestRecord record, Clock::time_point now = Clock::now());
 

@@ -2,6 +2,8 @@
 // the server.
 #pragma once
 
+#include "http/request.hpp"
+#include "http/responder.hpp"
 #include "http/router.hpp"
 
 namespace farmesh::gateway {
@@ -9,6 +11,9 @@ namespace farmesh::gateway {
 struct Services;
 
 void add_openai_routes(http::Router& router, Services& services);
+/// What its routes do, for a stream that is resumed by another route.
+void answer_chat(Services& services, const http::Request& request, http::Responder responder);
+void answer_completion(Services& services, const http::Request& request, http::Responder responder);
 void add_platform_routes(http::Router& router, Services& services);
 /// Logins, keys, and a provider's own numbers.
 void add_account_routes(http::Router& router, Services& services);

@@ -1,7 +1,10 @@
 #include "gateway/services.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "base/digest.hpp"
@@ -28,6 +31,47 @@ std::vector<std::shared_ptr<LiveTurn>> LiveTurns::all() {
     if (auto alive = turn.lock()) all.push_back(std::move(alive));
   }
   return all;
+}
+
+void UnsettledSessions::add(SessionOutcome outcome) {
+  const std::lock_guard lock(mutex_);
+  outcomes_.push_back(std::move(outcome));
+}
+
+std::vector<SessionOutcome> UnsettledSessions::take() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(outcomes_, {});
+}
+
+std::size_t UnsettledSessions::size() const {
+  const std::lock_guard lock(mutex_);
+  return outcomes_.size();
+}
+
+void RecentLatencies::add(double ms) {
+  const std::lock_guard lock(mutex_);
+  ms_.push_back(ms);
+  if (ms_.size() > kMany) ms_.pop_front();
+}
+
+ledger::Latencies RecentLatencies::summary() const {
+  std::vector<double> sorted;
+  {
+    const std::lock_guard lock(mutex_);
+    sorted.assign(ms_.begin(), ms_.end());
+  }
+  if (sorted.empty()) return {};
+  std::sort(sorted.begin(), sorted.end());
+  const auto at = [&sorted](std::size_t percent) {
+    return sorted[std::min(sorted.size() - 1, sorted.size() * percent / 100)];
+  };
+  const double sum = std::accumulate(sorted.begin(), sorted.end(), 0.0);
+  return {sum / double(sorted.size()), at(95), at(99)};
+}
+
+std::string fingerprint(const HostedModel& hosted) {
+  const ModelSummary summary = hosted.model->state().summary;
+  return "fp_" + summary.model_hash.substr(0, 12) + "_" + summary.numerics_class;
 }
 
 std::uint64_t draw_seed() {

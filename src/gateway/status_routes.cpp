@@ -65,6 +65,12 @@ void metrics(Services& services, const http::Request&, http::Responder responder
                {{"model_id", row.model_id}})
         .set(row.available ? 1 : 0);
   }
+  services.metrics.gauge("far_mesh_queue_running", "Requests that generate")
+      .set(double(services.queue.running()));
+  services.metrics.gauge("far_mesh_queue_waiting", "Requests that wait for a place")
+      .set(double(services.queue.waiting()));
+  services.metrics.gauge("far_mesh_sessions_unsettled", "Ended sessions the ledger has yet to take")
+      .set(double(services.unsettled.size()));
   http::Reply reply;
   reply.body = services.metrics.text();
   reply.content_type = http::Metrics::kContentType;

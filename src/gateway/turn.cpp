@@ -1,5 +1,6 @@
 #include "gateway/turn.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace farmesh::gateway {
@@ -41,6 +42,14 @@ std::vector<Usage> Turn::usages() const {
   std::vector<Usage> usages;
   for (const Sequence& sequence : sequences_) usages.push_back(sequence.tokens->usage());
   return usages;
+}
+
+Origin Turn::origin() const {
+  Origin origin = Origin::mesh;
+  for (const Sequence& sequence : sequences_) {
+    origin = std::max(origin, sequence.tokens->origin());
+  }
+  return origin;
 }
 
 }  // namespace farmesh::gateway

@@ -5,6 +5,7 @@
 // One reading thread; cancel() may come from any.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -22,6 +23,8 @@ class Turn {
     std::uint32_t index = 0;     // of the sequence
     std::optional<Token> token;  // nothing: the sequence has ended
     FinishReason finish = FinishReason::none;
+    std::size_t number = 0;  // of this item in its stream, from 1
+    bool told = false;       // the client of a resumed stream has it
   };
 
   Turn(Model& model, const std::vector<TurnInput>& inputs);
@@ -32,6 +35,8 @@ class Turn {
 
   /// Of each sequence, so far.
   std::vector<Usage> usages() const;
+  /// The farthest from the mesh of all sequences.
+  Origin origin() const;
 
  private:
   struct Sequence {

@@ -158,7 +158,7 @@ TEST_SUITE("gateway/request_table") {
     RequestTable table;
     CHECK(table.open(record("r")));
     int cancelled = 0;
-    table.set_cancel("r", [&] { ++cancelled; });
+    table.set_cancel(record("r"), [&] { ++cancelled; });
     CHECK(table.cancel("r"));
     CHECK(cancelled == 1);
     CHECK_FALSE(table.cancel("s"));

@@ -9,6 +9,8 @@
 
 #include "base/digest.hpp"
 #include "evm/signature.hpp"
+#include "ledger/checks.hpp"
+#include "ledger/receipts.hpp"
 #include "unit/gateway/scripted_model.hpp"
 
 namespace farmesh::test {
@@ -179,6 +181,53 @@ TEST_SUITE("gateway/routes") {
     CHECK(usage.at("cost_far") == "0.0004");
   }
 
+  TEST_CASE("prompt tokens that the nodes had in cache are told, and cost nothing") {
+    World::Options options;
+    options.prompt_price = Far::from_units(1'000);
+    World world(options);
+    world.model->cached_prompt_tokens = 2;
+    const json reply = world.post("/v1/chat/completions", chat({{"max_tokens", 4}}));
+    const json& usage = reply.at("usage");
+    CHECK(usage.at("prompt_tokens") == 3);
+    CHECK(usage.at("prompt_tokens_details").at("cached_tokens") == 2);
+    const SessionRecord record = world.session(reply.at("id"));
+    CHECK(record.prompt_tokens == 1);
+    CHECK(record.total_cost == Far::from_units(4 * 10'000 + 1'000));
+  }
+
+  TEST_CASE("a bill travels with a metered turn; receipts that come to it are written down") {
+    World world;
+    const json reply = world.post("/v1/chat/completions", chat({{"n", 2}}));
+    REQUIRE(world.model->inputs.size() == 2);
+    const std::shared_ptr<driver::Bill> bill = world.model->inputs[0].options.bill;
+    REQUIRE(bill);
+    CHECK(world.model->inputs[1].options.bill == bill);
+    const std::string session = world.session(reply.at("id")).session_id;
+    CHECK(bill->account() == ledger::uuid_bytes(session));
+
+    const auto node = identity::NodeKey::generate(), coordinator = identity::NodeKey::generate();
+    bill->tally(node.id(), {0, 2}, bill).add(3, 8);
+    wire::Receipt receipt;
+    receipt.account = bill->account();
+    receipt.node_id = node.id();
+    receipt.span = {0, 2};
+    receipt.counts = {.prefill = 3, .decode = 8};
+    receipt.final = true;
+    receipt.sequence = 1;
+    REQUIRE(bill->take(node.id(), ledger::sign(receipt, node), coordinator));
+    ledger::Receipts receipts(world.store);
+    CHECK(soon([&] { return receipts.of_session(session)->size() == 1; }));
+    CHECK(receipts.of_session(session)->front().driver_key == coordinator.public_key());
+  }
+
+  TEST_CASE("who is not metered is not promised anything") {
+    World::Options options;
+    options.metered = false;
+    World world(options);
+    world.post("/v1/chat/completions", chat());
+    CHECK_FALSE(world.model->inputs.at(0).options.bill);
+  }
+
   TEST_CASE("a whole chat of three choices, each with a seed of its own") {
     World world;
     const json reply =
@@ -272,6 +321,20 @@ TEST_SUITE("gateway/routes") {
     other["prompt"] = "Ho";
     CHECK(world.post("/api/inference/distributed/generate", other, 409).at("code") ==
           "request_id_reused");
+  }
+
+  TEST_CASE("a request may ask for its account's tier or a lower one") {
+    World world;
+    const auto with_tier = [](const char* tier) {
+      return json{{"prompt", "Hi"}, {"stream", false}, {"tier", tier}};
+    };
+    CHECK(world.post("/inference/generate", with_tier("standard")).contains("text"));
+    CHECK(world.post("/inference/generate", with_tier("premium"), 403).at("code") ==
+          "tier_not_allowed");
+    CHECK(world.post("/inference/generate", with_tier("gold"), 400).at("param") == "tier");
+    CHECK(world.post("/v1/chat/completions", chat({{"tier", "premium"}}), 403)
+              .at("error")
+              .at("param") == "tier");
   }
 
   TEST_CASE("a quote is what would be set aside") {

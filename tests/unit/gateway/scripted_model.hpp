@@ -38,6 +38,7 @@ class ScriptedModel final : public gateway::Model {
   std::mutex mutex;
   std::vector<gateway::TurnInput> inputs;  // as they came
   bool covered = true;
+  std::uint32_t cached_prompt_tokens = 0;  // of the three that every prompt has
 
   std::unique_ptr<gateway::TurnTokens> start(const gateway::TurnInput& input) override;
 
@@ -63,23 +64,28 @@ class ScriptedModel final : public gateway::Model {
 
 class ScriptedTokens final : public gateway::TurnTokens {
  public:
-  ScriptedTokens(ScriptedModel& model, std::uint32_t max_tokens)
-      : model_(model), max_tokens_(max_tokens) {}
+  ScriptedTokens(ScriptedModel& model, const GenerateOptions& options)
+      : model_(model), resume_(options.resume), max_tokens_(options.max_tokens) {}
   ~ScriptedTokens() override { cancel(); }
 
   Result<std::optional<Token>> next() override {
     const std::lock_guard lock(mutex_);
-    if (model_.failure && usage_.tokens == model_.fail_after) return *model_.failure;
+    if (model_.failure && told_ == model_.fail_after) return *model_.failure;
     if (cancelled_) return end(FinishReason::cancelled);
-    if (usage_.tokens == max_tokens_) return end(FinishReason::length);
-    if (!model_.endless && usage_.tokens == model_.words.size()) return end(FinishReason::stop);
+    if (told_ == max_tokens_) return end(FinishReason::length);
+    if (!model_.endless && told_ == model_.words.size()) return end(FinishReason::stop);
     Token token;
-    token.id = TokenId(std::min<std::size_t>(usage_.tokens, model_.words.size() - 1));
+    token.id = TokenId(std::min<std::size_t>(told_, model_.words.size() - 1));
     token.text = model_.words[token.id];
+    if (told_++ < resume_.size()) {
+      CHECK(token.id == resume_[told_ - 1]);
+      return std::optional<Token>(std::move(token));
+    }
     token.logprob = -0.5f;
     token.top = {{token.id, -0.5f}, {0, -3}};
     if (usage_.routes.empty()) {
       usage_.routes.push_back({0, {{"a", {0, 2}, 0}, {"b", {2, 4}, 0}}});
+      usage_.prompt_routes.push_back({3 - model_.cached_prompt_tokens, usage_.routes[0].hops});
     }
     ++usage_.tokens;
     ++usage_.routes.back().tokens;
@@ -104,7 +110,9 @@ class ScriptedTokens final : public gateway::TurnTokens {
   }
 
   ScriptedModel& model_;
+  const std::vector<TokenId> resume_;
   const std::uint32_t max_tokens_;
+  std::size_t told_ = 0;
   mutable std::mutex mutex_;
   Usage usage_{.prompt_tokens = 3};
   bool cancelled_ = false;
@@ -115,7 +123,7 @@ inline std::unique_ptr<gateway::TurnTokens> ScriptedModel::start(const gateway::
   ++started;
   const std::lock_guard lock(mutex);
   inputs.push_back(input);
-  return std::make_unique<ScriptedTokens>(*this, input.options.max_tokens);
+  return std::make_unique<ScriptedTokens>(*this, input.options);
 }
 
 /// A coordinator on a loopback port, over SQLite, with the scripted model as "org/model".
@@ -124,6 +132,7 @@ class World {
   struct Options {
     Far public_budget = Far::from_units(Far::kUnitsPerFar);
     bool metered = true;
+    Far prompt_price;
     gateway::CoordinatorOptions coordinator{};
   };
   World() : World(Options{}) {}
@@ -133,7 +142,7 @@ class World {
       REQUIRE(opened);
       store = *opened;
     }
-    host.add({"org/model", "", Far::from_units(10'000), Far()}, model);
+    host.add({"org/model", "", Far::from_units(10'000), options.prompt_price}, model);
     host.set_aliases({{"short", "org/model"}});
     gateway::CoordinatorOptions& chosen = options.coordinator;
     chosen.version = "0.1.0";

@@ -101,6 +101,60 @@ TEST_SUITE("node/session") {
     CHECK(model->sessions() == 1);
   }
 
+  TEST_CASE("a turn that is resumed anywhere goes on with the same tokens, text and end") {
+    const auto model = std::make_shared<StandInModel>();
+    GenerateOptions options = greedy(40);
+    options.sampling.temperature = 1;
+    options.sampling.seed = 11;
+    options.sampling.presence_penalty = 0.5f;
+    Session whole = open(model);
+    TokenStream first = whole.generate("hello", options);
+    std::vector<Token> tokens;
+    for (const Token& token : first) tokens.push_back(token);
+    const Usage usage = first.usage();
+    for (std::size_t known = 0; known <= tokens.size(); ++known) {
+      GenerateOptions again = options;
+      for (std::size_t i = 0; i < known; ++i) again.resume.push_back(tokens[i].id);
+      Session session = open(model);
+      TokenStream stream = session.generate("hello", again);
+      std::size_t told = 0;
+      for (const Token& token : stream) {
+        REQUIRE(told < tokens.size());
+        CHECK(token.id == tokens[told].id);
+        CHECK(token.text == tokens[told].text);
+        if (told >= known) CHECK(token.logprob == tokens[told].logprob);
+        ++told;
+      }
+      CHECK(told == tokens.size());
+      CHECK(stream.usage().finish == usage.finish);
+      CHECK(stream.usage().prompt_tokens == usage.prompt_tokens);
+      CHECK(stream.usage().tokens == tokens.size() - known);  // what was made here
+      CHECK(session.ids() == whole.ids());
+    }
+    GenerateOptions impossible = options;
+    impossible.resume = {1u << 30};
+    CHECK(open(model).generate("hello", impossible).next().error().code == Errc::invalid_argument);
+  }
+
+  TEST_CASE("a resumed turn ends where its stop string ended it") {
+    const auto model = std::make_shared<StandInModel>();
+    Session plain = open(model);
+    const std::string text = read_all(plain.generate("hello", greedy(60)));
+    GenerateOptions options = greedy(60);
+    options.stop = {text.substr(20, 3)};
+    Session stopped = open(model);
+    const std::string before = read_all(stopped.generate("hello", options));
+    const std::vector<TokenId> ids = stopped.ids();
+    options.resume.assign(ids.begin() + std::ptrdiff_t(prompt_ids("hello").size()), ids.end());
+    Session session = open(model);
+    TokenStream stream = session.generate("hello", options);
+    std::string again;
+    for (const Token& token : stream) again += token.text;
+    CHECK(again == before);
+    CHECK(stream.usage().finish == FinishReason::stop);
+    CHECK(stream.usage().tokens == 0);
+  }
+
   TEST_CASE("a stop string ends the text before it, and the next turn goes on from the ids") {
     const auto model = std::make_shared<StandInModel>();
     Session plain = open(model);
