@@ -19,6 +19,7 @@
 #include <farmesh/money.hpp>
 
 #include "base/log.hpp"
+#include "base/secret_file.hpp"
 #include "cli/coordinator_model.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
@@ -27,6 +28,8 @@
 #include "cli/stop_request.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
+#include "gateway/fallback.hpp"
+#include "gateway/redis_state.hpp"
 #include "http/server.hpp"
 #include "ledger/store.hpp"
 
@@ -53,12 +56,18 @@ struct CoordinatorFlags {
   bool no_ledger = false;
   std::string public_budget = "0";
   std::string split = "layer_units";
+  std::string redis;
+  std::string shared_key;
+  std::string name;
+  gateway::UpstreamOptions upstream;  // the key but in a file
+  std::string upstream_key;
+  bool fallback_local = false;
+  int fallback_after_seconds = 20;
+  std::string prices;
+  std::string log_format = "text";
   gateway::CoordinatorOptions options;
   int drain_seconds = 30;
 };
-
-// The largest price of a token: a context of tokens stays far from what an amount can hold.
-const Far kMaxPrice = Far::from_units(1'000 * Far::kUnitsPerFar);
 
 Result<Far> amount(const std::string& flag, const std::string& text) {
   const std::optional<Far> far = Far::parse(text);
@@ -75,14 +84,51 @@ std::pair<std::string, std::string> id_and_folder(const std::string& text) {
   return {folder.filename().string(), text};
 }
 
+// The mesh's model, with what answers in its stead where that is wanted.
+Result<std::shared_ptr<gateway::Model>> with_fallback(const CoordinatorFlags& flags,
+                                                      ModelOptions alone,
+                                                      std::shared_ptr<gateway::Model> mesh) {
+  if (alone.local) return mesh;
+  std::shared_ptr<gateway::Model> fallback;
+  if (flags.fallback_local) {
+    alone.local = true;
+    alone.peers.clear();
+    alone.discovery = {};
+    alone.remote_head = false;
+    Result<DistributedModel> model = DistributedModel::open(std::move(alone));
+    if (!model) return model.error();
+    fallback = std::make_shared<CoordinatorModel>(*std::move(model), true);
+  } else if (!flags.upstream.url.empty()) {
+    gateway::UpstreamOptions upstream = flags.upstream;
+    if (upstream.model.empty()) upstream.model = alone.model_id;
+    while (upstream.url.ends_with('/')) upstream.url.pop_back();
+    if (!flags.upstream_key.empty()) {
+      const Result<std::string> key = read_secret_file(flags.upstream_key);
+      if (!key) return key.error();
+      upstream.key = key->substr(0, key->find_last_not_of(" \t\r\n") + 1);
+    }
+    fallback = std::make_shared<gateway::UpstreamModel>(std::move(upstream),
+                                                        mesh->state().summary.num_layers);
+  } else {
+    return mesh;
+  }
+  gateway::FallbackOptions options;
+  options.first_token = std::chrono::seconds(flags.fallback_after_seconds);
+  return std::shared_ptr<gateway::Model>(
+      std::make_shared<gateway::FallbackModel>(std::move(mesh), std::move(fallback), options));
+}
+
 Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host) {
   const Result<Far> price = amount("--price", flags.price);
   if (!price) return price.error();
   const Result<Far> prompt_price = amount("--prompt-price", flags.prompt_price);
   if (!prompt_price) return prompt_price.error();
-  if (*price > kMaxPrice || *prompt_price > kMaxPrice) {
-    return {Errc::config_invalid, "a price above " + kMaxPrice.to_string() + " $FAR a token"};
+  if (*price > gateway::kMaxPrice || *prompt_price > gateway::kMaxPrice) {
+    return {Errc::config_invalid,
+            "a price above " + gateway::kMaxPrice.to_string() + " $FAR a token"};
   }
+  auto prices = flags.prices.empty() ? gateway::Prices() : gateway::read_prices(flags.prices);
+  if (!prices) return prices.error();
   for (const std::string& text : flags.models) {
     const auto [id, folder] = id_and_folder(text);
     ModelOptions options = flags.model;
@@ -91,10 +137,22 @@ Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host
     ProgressBar bar("loading " + id);
     options.on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
     const bool local = options.local;
+    ModelOptions alone = options;
     Result<DistributedModel> model = DistributedModel::open(std::move(options));
     if (!model) return model.error();
-    host.add({id, "", *price, *prompt_price},
-             std::make_shared<CoordinatorModel>(*std::move(model), local));
+    auto served = with_fallback(flags, std::move(alone),
+                                std::make_shared<CoordinatorModel>(*std::move(model), local));
+    if (!served) return served.error();
+    const auto own = prices->find(id);
+    host.add(own == prices->end()
+                 ? gateway::HostedModelOptions{id, "", *price, *prompt_price}
+                 : gateway::HostedModelOptions{id, "", own->second.token, own->second.prompt_token},
+             *std::move(served));
+    if (own != prices->end()) prices->erase(own);
+  }
+  if (!prices->empty()) {
+    return {Errc::config_invalid,
+            "--prices names a model that is not served: " + prices->begin()->first};
   }
   if (!flags.aliases.empty()) {
     auto aliases = gateway::read_aliases(flags.aliases);
@@ -107,6 +165,38 @@ Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host
 Result<std::shared_ptr<ledger::Store>> open_store(const CoordinatorFlags& flags) {
   if (flags.no_ledger) return std::shared_ptr<ledger::Store>();
   return open_service_ledger(flags.ledger);
+}
+
+// What several coordinators share besides the ledger; nothing without --redis.
+Result<void> open_shared_state(const CoordinatorFlags& flags,
+                               gateway::CoordinatorOptions& options) {
+  if (flags.redis.empty()) return {};
+  auto address = gateway::RedisAddress::parse(flags.redis);
+  if (!address) return address.error();
+  if (flags.shared_key.empty()) {
+    return {Errc::config_invalid, "--redis wants --shared-key FILE, the same at every coordinator"};
+  }
+  const Result<std::string> secret = read_secret_file(flags.shared_key);
+  if (!secret) return secret.error();
+  const auto key = gateway::shared_key(*secret);
+  if (!key) return key.error();
+  const auto redis = std::make_shared<gateway::Redis>(*std::move(address));
+  // It may come and go later; at the start its absence is a mistake.
+  if (const auto reply = redis->command({"PING"}); !reply) return reply.error();
+  options.turns = std::make_shared<gateway::RedisSessionCache>(redis, *key);
+  options.rate_limits = std::make_shared<gateway::RedisRateLimits>(redis, *key);
+  return {};
+}
+
+// What it is called in the ledger: sessions of that name are closed when it starts again.
+std::string ledger_name(const CoordinatorFlags& flags) {
+  constexpr std::size_t kMaxBytes = 64;
+  if (!flags.name.empty()) return flags.name.substr(0, kMaxBytes);
+  char host[256] = {};
+  if (::gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+  // Of several with port 0 none is known by its port.
+  const std::string port = flags.port == 0 ? gateway::draw_id(4) : std::to_string(flags.port);
+  return fmt::format("{}:{}", std::string_view(host).substr(0, kMaxBytes - 10), port);
 }
 
 // As they were given, one by one.
@@ -138,6 +228,7 @@ http::ServerOptions server_options(const CoordinatorFlags& flags,
 }
 
 int coordinate(CoordinatorFlags flags) {
+  set_log_format(flags.log_format == "json" ? LogFormat::json : LogFormat::text);
   const Result<IdentityOptions> identity = flags.identity.chosen();
   if (!identity) return report(identity.error());
   flags.model.identity = *identity;
@@ -159,7 +250,10 @@ int coordinate(CoordinatorFlags flags) {
   options.gatekeeper.open_to_public = !budget->is_zero();
   options.split = flags.split == "equal" ? SplitPolicy::equal : SplitPolicy::layer_units;
   options.registry.bootstrap_nodes = entrances(flags);
-  options.coordinator_id = fmt::format("{}:{}", flags.host, flags.port).substr(0, 64);
+  options.coordinator_id = ledger_name(flags);
+  if (const Result<void> shared = open_shared_state(flags, options); !shared) {
+    return report(shared.error());
+  }
   gateway::Coordinator coordinator(std::move(options), host, *std::move(store));
   auto server = http::Server::start(coordinator.router(), server_options(flags, coordinator));
   if (!server) return report(server.error());
@@ -212,6 +306,8 @@ void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
       add_option_with_default(verb, "--price", flags.price, "$FAR a token", "FAR"),
       {"PRICE_PER_TOKEN_FAR"});
   add_option_with_default(verb, "--prompt-price", flags.prompt_price, "$FAR a prompt token", "FAR");
+  verb.add_option("--prices", flags.prices, "JSON file: a model's id to its own prices")
+      ->option_text("FILE");
 }
 
 void add_http_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags) {
@@ -239,6 +335,8 @@ void add_http_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags)
   add_option_with_default(verb, "--drain", flags.drain_seconds,
                           "Most seconds that requests may take to end", "SECONDS")
       ->check(CLI::Range(0, 86'400));
+  add_option_with_default(verb, "--log-format", flags.log_format, "text or json", "NAME")
+      ->check(CLI::IsMember({"text", "json"}));
 }
 
 void add_money_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags) {
@@ -247,6 +345,17 @@ void add_money_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
                       "postgresql://… or a SQLite file; default: in the data folder")
           ->option_text("URL"),
       {"POSTGRES_URL", "DATABASE_URL"});
+  settings.from_environment(
+      verb.add_option("--redis", flags.redis,
+                      "redis://[:PASSWORD@]HOST[:PORT], which several coordinators share")
+          ->option_text("URL"),
+      {"REDIS_URL"});
+  verb.add_option("--shared-key", flags.shared_key,
+                  "File of mode 0600 with the secret that they share; wanted with --redis")
+      ->option_text("FILE");
+  verb.add_option("--name", flags.name,
+                  "Of this coordinator in the ledger; default: the host's name and the port")
+      ->option_text("NAME");
   verb.add_flag("--no-ledger", flags.no_ledger, "No accounts and no bills: everybody is served");
   add_option_with_default(verb, "--public-budget", flags.public_budget,
                           "$FAR for requests without a key; 0: they are refused", "FAR");
@@ -261,6 +370,26 @@ void add_money_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
       ->check(CLI::IsMember({"layer_units", "equal"}));
 }
 
+void add_fallback_flags(CLI::App& verb, CoordinatorFlags& flags) {
+  CLI::Option* url = verb.add_option("--fallback-url", flags.upstream.url,
+                                     "OpenAI-compatible server, such as https://HOST/v1, that "
+                                     "answers when the mesh cannot; it sees the prompts")
+                         ->option_text("URL");
+  verb.add_option("--fallback-key", flags.upstream_key, "File of mode 0600 with its API key")
+      ->needs(url)
+      ->option_text("FILE");
+  verb.add_option("--fallback-name", flags.upstream.model,
+                  "The model's name there; default: its id")
+      ->needs(url)
+      ->option_text("NAME");
+  verb.add_flag("--fallback-local", flags.fallback_local,
+                "Hold every layer here too, for when the mesh cannot answer")
+      ->excludes(url);
+  add_option_with_default(verb, "--fallback-after", flags.fallback_after_seconds,
+                          "The mesh's time for the first token, then", "SECONDS")
+      ->check(CLI::Range(1, 3'600));
+}
+
 }  // namespace
 
 void add_coordinator(CLI::App& program, Run& run) {
@@ -270,6 +399,7 @@ void add_coordinator(CLI::App& program, Run& run) {
   add_model_flags(*verb, *settings, *flags);
   add_http_flags(*verb, *settings, *flags);
   add_money_flags(*verb, *settings, *flags);
+  add_fallback_flags(*verb, *flags);
   verb->footer(R"(
 Prints one line when it is ready: listening on http://HOST:PORT with N models, default ID
 SIGTERM or SIGINT: takes no new requests, lets the running ones end. A second one stops at once.

@@ -9,10 +9,12 @@
 #include <unistd.h>
 
 #include "cli/demo_payments.hpp"
+#include "cli/demo_serve.hpp"
 #include "cli/demo_story.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
 #include "cli/node_process.hpp"
+#include "cli/stop_request.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "model/model_folder.hpp"
@@ -33,7 +35,8 @@ std::string find_demo_model() {
   }
 }
 
-int demo(DemoOptions options, bool payments) {
+int demo(DemoOptions options, bool payments, bool serve) {
+  StopRequest stop;
   if (options.model.empty()) options.model = find_demo_model();
   if (options.model.empty()) {
     return report(
@@ -53,7 +56,20 @@ int demo(DemoOptions options, bool payments) {
   if (options.pace.count() < 0) {
     options.pace = std::chrono::milliseconds(is_terminal(STDOUT_FILENO) ? kReadingPace : 0);
   }
-  const Result<bool> same = tell_story(options, config->num_layers);
+  Afterwards afterwards;
+  if (serve) {
+    afterwards = [&options, &stop](const std::vector<std::string>& peers) {
+      DemoServeOptions serving{options.model, peers, options.prompt, {}};
+      if (is_terminal(STDOUT_FILENO)) {
+        serving.wait = [&stop] {
+          stop.ready();
+          stop.wait();
+        };
+      }
+      return serve_demo(serving);
+    };
+  }
+  const Result<bool> same = tell_story(options, config->num_layers, afterwards);
   if (!same) return report(same.error());
   return *same ? kSuccess : kFailure;
 }
@@ -86,17 +102,22 @@ void add_demo(CLI::App& program, Run& run) {
   verb->add_flag(
       "--payments", *payments,
       "A deposit, a session on three nodes, a batch that pays them, on a chain of its own");
+  const auto no_serve = std::make_shared<bool>(false);
+  verb->add_flag("--no-serve", *no_serve, "End after the story, without a coordinator");
   verb->footer(R"(
-Exits with 0 only if a peer was lost and the story still equals, token by token, the one that a
-single process tells. With --payments: only if ledger and chain agree to the last unit.
+Ends in a coordinator over the peers that are left, and a curl line for it: until Ctrl-C at a
+terminal, otherwise for as long as it takes to try that line.
+
+Exits with 0 only if a peer was lost, the story still equals, token by token, the one that a single
+process tells, and the coordinator streams. With --payments: only if ledger and chain agree to the last unit.
 
 Examples:
   farmesh demo
   farmesh demo --seed 11 --kill-at 60
   ./run demo --payments)");
-  verb->callback([options, pace_ms, payments, &run] {
+  verb->callback([options, pace_ms, payments, no_serve, &run] {
     options->pace = std::chrono::milliseconds(*pace_ms);
-    run = [options, payments] { return demo(*options, *payments); };
+    run = [options, payments, no_serve] { return demo(*options, *payments, !*no_serve); };
   });
 }
 

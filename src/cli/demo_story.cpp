@@ -60,10 +60,20 @@ class Swarm {
     return 0;
   }
 
-  void kill(int number) { nodes_[std::size_t(number) - 1].process().signal(SIGKILL); }
+  void kill(int number) {
+    nodes_[std::size_t(number) - 1].process().signal(SIGKILL);
+    killed_ = nodes_[std::size_t(number) - 1].address();
+  }
+
+  std::vector<std::string> living() const {
+    std::vector<std::string> all = addresses();
+    std::erase(all, killed_);
+    return all;
+  }
 
  private:
   std::vector<NodeProcess> nodes_;
+  std::string killed_;
 };
 
 // Prints tokens as they come; in mid-sentence kills the peer in the middle of the route, and
@@ -163,7 +173,8 @@ void print_route(const Swarm& swarm, const Usage& usage) {
 
 }  // namespace
 
-Result<bool> tell_story(const DemoOptions& options, std::uint32_t layers) {
+Result<bool> tell_story(const DemoOptions& options, std::uint32_t layers,
+                        const Afterwards& afterwards) {
   Swarm swarm;
   if (const Result<void> started = swarm.start(options.model, layers); !started) {
     return started.error();
@@ -206,7 +217,12 @@ Result<bool> tell_story(const DemoOptions& options, std::uint32_t layers) {
     fmt::print("{}Word for word what one process tells alone: {} tokens, one peer lost.{}\n",
                palette.green, usage->tokens, palette.reset);
   }
-  return same && teller.replaced();
+  if (!same || !teller.replaced()) return false;
+  std::fflush(stdout);
+  if (!afterwards) return true;
+  const Result<void> done = afterwards(swarm.living());
+  if (!done) return done.error();
+  return true;
 }
 
 }  // namespace farmesh::cli

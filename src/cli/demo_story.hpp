@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
@@ -18,7 +20,12 @@ struct DemoOptions {
   std::chrono::milliseconds pace{0};
 };
 
-/// Tells it on standard output, then tells it again in one process. True when both are equal.
-Result<bool> tell_story(const DemoOptions& options, std::uint32_t layers);
+/// Given the addresses of the peers that are left.
+using Afterwards = std::function<Result<void>(const std::vector<std::string>& peers)>;
+
+/// Tells it on standard output, then tells it again in one process. True when both are equal: then
+/// `afterwards` is called, unless it is empty, while the peers still live.
+Result<bool> tell_story(const DemoOptions& options, std::uint32_t layers,
+                        const Afterwards& afterwards);
 
 }  // namespace farmesh::cli

@@ -155,6 +155,9 @@ TEST_SUITE("integration/program") {
     CHECK(demo.output.find("killed") != std::string::npos);
     CHECK(demo.output.find("took over") != std::string::npos);
     CHECK(demo.output.find("Word for word") != std::string::npos);
+    const std::size_t line = demo.output.find("  curl -sN http://127.0.0.1:");
+    CHECK(line != std::string::npos);
+    CHECK(demo.output.find(" events.", line) != std::string::npos);
   }
 }
 
