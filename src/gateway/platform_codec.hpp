@@ -64,8 +64,8 @@ struct PlatformAnswer {
   Far cost;
   std::int64_t latency_ms = 0;
   std::string finish;
-  bool fallback = false;
   std::vector<NodeUsed> nodes;
+  bool fallback = false;  // not the mesh made it, or not all of it
 };
 std::string platform_answer(const PlatformAnswer& answer);
 
