@@ -20,7 +20,6 @@ void append_field(std::string& out, std::string_view name, std::string_view text
 std::string text_of(const Event& event) {
   std::string text;
   text.reserve(event.data.size() + event.name.size() + event.id.size() + 32);
-  if (!event.id.empty()) append_field(text, "id: ", event.id);
   if (!event.name.empty()) append_field(text, "event: ", event.name);
   std::string_view rest = event.data;
   for (;;) {
@@ -29,6 +28,8 @@ std::string text_of(const Event& event) {
     if (end == std::string_view::npos) break;
     rest.remove_prefix(end + (rest.substr(end).starts_with("\r\n") ? 2 : 1));
   }
+  // Behind the data: simple readers look for "data: " where an event begins.
+  if (!event.id.empty()) append_field(text, "id: ", event.id);
   text.push_back('\n');
   return text;
 }

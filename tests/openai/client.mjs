@@ -155,7 +155,7 @@ async function main() {
     body: JSON.stringify({ prompt: "Once", max_tokens: 3, temperature: 0, request_id: "r1" }),
   });
   const events = (await answer.text()).split("\n\n").filter((event) => event.startsWith("data: "))
-    .map((event) => JSON.parse(event.slice(6)));
+    .map((event) => JSON.parse(event.split("\n")[0].slice(6)));
   for (const [i, event] of events.slice(0, -1).entries()) {
     assert.deepEqual(Object.keys(event), ["token", "request_id", "tokens_generated", "cost_far"]);
     assert.equal(event.tokens_generated, i + 1);
