@@ -1,4 +1,6 @@
 // int8 and int4 weights through the whole program: the same text however a model is cut.
+#include <fstream>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -51,6 +53,23 @@ TEST_SUITE("integration/quantised") {
     std::vector<TokenId> expected = story_ids();
     expected.resize(45);
     CHECK(generated.ids() == expected);
+  }
+
+  TEST_CASE("perplexity stays within the bounds of docs/quantisation.md") {
+    if (stories().empty()) return;
+    std::ifstream file(FARMESH_SOURCE_DIR "/tests/golden/story.txt");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    REQUIRE_FALSE(text.empty());
+    const auto perplexity = [&](const char* precision) {
+      const Ended told =
+          run({"model", "perplexity", stories(), "--precision", precision, "--json"}, text);
+      REQUIRE(told.status == 0);
+      return nlohmann::json::parse(told.output).at("perplexity").get<double>();
+    };
+    const double exact = perplexity("f32");
+    CHECK(perplexity("bf16") < 1.01 * exact);
+    CHECK(perplexity("int8") < 1.01 * exact);
+    CHECK(perplexity("int4") < 1.15 * exact);
   }
 
   TEST_CASE("peers of int8 and int4 do not share a session") {
