@@ -339,7 +339,7 @@ void weather(const Storm& storm, const std::string& ledger, const std::string& n
     (void)soon([&] {
       return running == 0 || (events > heard + 3 * storm.clients && steady_clock::now() >= next);
     });
-    if (running > 0) nodes.kill_and_renew(death % 3);
+    if (running > 0) nodes.kill_and_renew((death + 2) % 3);  // first the one that can do alone
   }
   for (std::thread& thread : threads) thread.join();
   for (const std::string& complaint : complaints) MESSAGE(complaint);
