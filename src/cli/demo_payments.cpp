@@ -335,7 +335,7 @@ class PaymentDemo {
   }
 
   Result<bool> compare() {
-    fmt::print("\n{:44}{:>16}{:>26}\n", "balances", "ledger", "chain");
+    fmt::print("\n{:48}{:>16}{:>26}\n", "balances", "ledger", "chain");
     const auto credit = ledger::Credits(store_).account(account());
     if (!credit) return credit.error();
     const auto deposited = chain_.balance_of(user_.address());
@@ -353,7 +353,7 @@ class PaymentDemo {
     std::string digits = wei.to_decimal();
     if (digits.size() < 19) digits.insert(0, 19 - digits.size(), '0');
     digits.insert(digits.size() - 18, ".");
-    fmt::print("{:44}{:>16}{:>26}\n", who, amount.to_string(8), digits);
+    fmt::print("{:48}{:>16}{:>26}\n", who, amount.to_string(8), digits);
     return evm::to_wei(amount) == wei;
   }
 

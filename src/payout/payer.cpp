@@ -5,7 +5,6 @@
 
 #include "base/digest.hpp"
 #include "base/log.hpp"
-#include "evm/wei.hpp"
 
 namespace farmesh::payout {
 namespace {
@@ -120,10 +119,16 @@ Result<std::optional<Step>> Payer::watch_confirmed() {
     const auto on_chain = chain_.batch(batch_key(batch.id));
     if (!on_chain) return on_chain.error();
     if (on_chain->settled_block != 0) continue;
-    // An endpoint that lags behind knows it neither: only one that has passed the block counts.
+    // An endpoint that lags behind knows it neither: the block must be passed, the receipt gone.
     const auto head = chain_.head();
     if (!head) return head.error();
     if (*head < batch.block_number) continue;
+    evm::Bytes32 hash{};
+    if (evm::parse_hex0x_into(batch.tx_hash, hash)) {
+      const auto receipt = chain_.receipt(hash);
+      if (!receipt) return receipt.error();
+      if (*receipt) continue;
+    }
     const Result<void> opened = batches_.reopen(batch.id);
     if (!opened) return opened.error();
     reopened_[batch.id] = now();
@@ -148,21 +153,6 @@ Result<std::optional<ledger::PaymentBatch>> Payer::next_batch() {
     if (!rests) return std::optional(std::move(batch));
   }
   return std::optional<ledger::PaymentBatch>();
-}
-
-Result<ledger::ClaimOptions> Payer::claim_options() {
-  ledger::ClaimOptions wanted;
-  wanted.minimum = options_.minimum;
-  wanted.payable_before = now() - options_.hold;
-  wanted.max_wallets = options_.max_wallets;
-  if (options_.dust_after.count() > 0) wanted.dust_before = now() - options_.dust_after;
-  if (options_.daily_limit) {
-    const auto made = batches_.claimed_since(now() - std::chrono::hours(24));
-    if (!made) return made.error();
-    const std::optional<Far> left = options_.daily_limit->minus(*made);
-    wanted.max_total = left && *left > Far() ? *left : Far();
-  }
-  return wanted;
 }
 
 Result<std::optional<Step>> Payer::claim() {
@@ -318,88 +308,6 @@ Result<std::optional<Step>> Payer::hold_unpayable(const ledger::PaymentBatch& ba
   return step;
 }
 
-Method Payer::choose(std::size_t payments, std::size_t charges, const evm::Fees& fees) const {
-  const std::uint64_t gas = expected_gas(Method::direct, payments, charges);
-  if (gas > options_.max_gas) return Method::merkle;
-  if (!options_.max_cost) return Method::direct;
-  const auto cost = checked_multiply(fees.max_fee_per_gas, gas);
-  return cost && *cost <= *options_.max_cost ? Method::direct : Method::merkle;
-}
-
-bool Payer::too_dear(const evm::Fees& fees) const {
-  return options_.max_fee_per_gas && fees.max_fee_per_gas > *options_.max_fee_per_gas;
-}
-
-// Users who owe most pay first, up to what the escrow would let us take; the rest is ours.
-Result<void> Payer::plan_charges(Settlement& settlement) {
-  Far left;
-  for (const Part& payment : settlement.payments) {
-    const std::optional<Far> more = left.plus(payment.amount);
-    if (!more) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
-    left = *more;
-  }
-  const Far paid = left;
-  const auto debts = book_.debts(settlement.batch_id);
-  if (!debts) return debts.error();
-  std::map<evm::Address, Far> charges;
-  Far available;  // what users still could pay, for the fee
-  if (options_.take_fee) {
-    const auto due = book_.fees_due(settlement.batch_id);
-    if (!due) return due.error();
-    const auto bps = due->is_zero() ? Result<std::uint64_t>(0) : chain_.max_fee_bps();
-    if (!bps) return bps.error();
-    // fee <= charged * bps / 10000, and charged = paid + fee.
-    if (*bps > 0 && *bps < 10'000) {
-      const auto most = Far::from_units(paid.units() / 10'000 * static_cast<std::int64_t>(*bps));
-      available = std::min(*due, most);
-    }
-  }
-  const std::optional<Far> wanted = left.plus(available);
-  if (!wanted) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
-  left = *wanted;
-  for (const ledger::UserCharge& debt : *debts) {
-    if (left.is_zero() || charges.size() >= options_.max_charges) break;
-    const auto user = evm::parse_address(debt.account);
-    if (!user || *user == *options_.backing) continue;
-    const auto account = chain_.account(*user);
-    if (!account) return account.error();
-    const auto chargeable = evm::from_wei(account->chargeable);
-    const Far most = chargeable ? chargeable->amount : debt.amount;
-    const Far charge = std::min({left, debt.amount, most});
-    if (charge.is_zero()) continue;
-    charges[*user] = charge;
-    left = *left.minus(charge);
-  }
-  // The platform does not pay its own fee.
-  const Far waived = std::min(left, available);
-  settlement.fee = *available.minus(waived);
-  left = *left.minus(waived);
-  if (!left.is_zero()) {
-    const auto account = chain_.account(*options_.backing);
-    if (!account) return account.error();
-    const auto there = evm::from_wei(account->chargeable);
-    if (there && there->amount < left) {
-      return Error{Errc::insufficient_credit,
-                   "the backing account " + evm::to_string(*options_.backing) + " has " +
-                       there->amount.to_string() + " $FAR in the escrow, and " + left.to_string() +
-                       " is wanted"};
-    }
-    charges[*options_.backing] = left;
-  }
-  for (const auto& [who, amount] : charges) settlement.charges.push_back({who, amount});
-  return {};
-}
-
-Result<Settlement> Payer::plan(const ledger::PaymentBatch& batch, const evm::Fees& fees) {
-  auto payments = payments_of(batch);
-  if (!payments) return payments;
-  Settlement settlement = *std::move(payments);
-  const Result<void> charged = plan_charges(settlement);
-  if (!charged) return charged.error();
-  settlement.method = choose(settlement.payments.size(), settlement.charges.size(), fees);
-  return settlement;
-}
-
 Result<Step> Payer::send_new(const ledger::PaymentBatch& batch) {
   const auto fees = chain_.fees();
   if (!fees) return fees.error();
@@ -490,26 +398,6 @@ Result<Step> Payer::refuse(const ledger::PaymentBatch& batch, const Error& error
   if (!failed) return failed.error();
   refused_[batch.id] = now();
   return Step{Did::failed, batch.id, error.detail};
-}
-
-Result<Payer::Preview> Payer::preview() {
-  const auto wanted = claim_options();
-  if (!wanted) return wanted.error();
-  auto payable = batches_.payable(*wanted);
-  if (!payable) return payable.error();
-  Preview preview;
-  preview.payable = *std::move(payable);
-  for (const ledger::Payable& one : preview.payable) {
-    const std::optional<Far> sum = preview.total.plus(one.amount);
-    if (!sum) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
-    preview.total = *sum;
-  }
-  const auto fees = chain_.fees();
-  if (!fees) return fees.error();
-  preview.fees = *fees;
-  preview.method = choose(preview.payable.size(), 1, *fees);
-  preview.expected_gas = expected_gas(preview.method, preview.payable.size(), 1);
-  return preview;
 }
 
 }  // namespace farmesh::payout

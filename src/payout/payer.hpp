@@ -109,6 +109,9 @@ class Payer {
   Result<std::optional<Step>> hold_unpayable(const ledger::PaymentBatch& batch);
   Result<Settlement> plan(const ledger::PaymentBatch& batch, const evm::Fees& fees);
   Result<void> plan_charges(Settlement& settlement);
+  Result<Far> fee_wanted(Far paid, const std::string& batch_id);
+  Result<Far> charge_users(Settlement& settlement, Far wanted);
+  Result<void> charge_backing(Settlement& settlement, Far left);
   Result<Step> send_new(const ledger::PaymentBatch& batch);
   Result<Step> raise(const ledger::PaymentBatch& batch, const Sent& stuck);
   Result<Step> sign_and_send(const std::string& batch_id, evm::Transaction transaction,

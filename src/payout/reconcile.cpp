@@ -158,7 +158,8 @@ Result<void> check_entries(ledger::Store& store, const std::string& chain, Audit
         "far_credit_entries e WHERE e.kind = 'deposit' AND e.account = m.account AND (e.reference "
         "= m.reference OR e.reference LIKE m.reference || '@%')) FROM far_chain_movements m WHERE "
         "m.chain = ?1 AND m.kind = 'deposit' AND m.dropped_at IS NULL AND NOT EXISTS (SELECT 1 "
-        "FROM far_credit_entries d WHERE d.reference LIKE 'dropped ' || m.reference || '@%')",
+        "FROM far_credit_entries d WHERE d.account = m.account AND d.reference LIKE 'dropped ' || "
+        "m.reference || '@%')",
         {chain});
     if (!rows) return rows.error();
     for (const auto& [reference, account, wei, credited] : *rows) {

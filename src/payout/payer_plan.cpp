@@ -1,0 +1,139 @@
+// What the payer's next batch takes, whom it charges, and how it is settled.
+#include <algorithm>
+#include <utility>
+
+#include "evm/wei.hpp"
+#include "payout/payer.hpp"
+
+namespace farmesh::payout {
+
+Result<ledger::ClaimOptions> Payer::claim_options() {
+  ledger::ClaimOptions wanted;
+  wanted.minimum = options_.minimum;
+  wanted.payable_before = now() - options_.hold;
+  wanted.max_wallets = options_.max_wallets;
+  if (options_.dust_after.count() > 0) wanted.dust_before = now() - options_.dust_after;
+  if (options_.daily_limit) {
+    const auto made = batches_.claimed_since(now() - std::chrono::hours(24));
+    if (!made) return made.error();
+    const std::optional<Far> left = options_.daily_limit->minus(*made);
+    wanted.max_total = left && *left > Far() ? *left : Far();
+  }
+  return wanted;
+}
+
+Method Payer::choose(std::size_t payments, std::size_t charges, const evm::Fees& fees) const {
+  const std::uint64_t gas = expected_gas(Method::direct, payments, charges);
+  if (gas > options_.max_gas) return Method::merkle;
+  if (!options_.max_cost) return Method::direct;
+  const auto cost = checked_multiply(fees.max_fee_per_gas, gas);
+  return cost && *cost <= *options_.max_cost ? Method::direct : Method::merkle;
+}
+
+bool Payer::too_dear(const evm::Fees& fees) const {
+  return options_.max_fee_per_gas && fees.max_fee_per_gas > *options_.max_fee_per_gas;
+}
+
+// The platform's fees that are due, as far as the contract lets a batch of this size take them.
+Result<Far> Payer::fee_wanted(Far paid, const std::string& batch_id) {
+  if (!options_.take_fee) return Far();
+  const auto due = book_.fees_due(batch_id);
+  if (!due) return due.error();
+  if (due->is_zero()) return Far();
+  const auto bps = chain_.max_fee_bps();
+  if (!bps) return bps.error();
+  if (*bps >= 10'000) return Far();  // nothing the contract would ever say
+  // fee <= charged * bps / 10000, and charged = paid + fee.
+  const auto most = Far::from_units(paid.units() / 10'000 * static_cast<std::int64_t>(*bps));
+  return std::min(*due, most);
+}
+
+// Users who owe most pay first, up to what the escrow would let us take; gives what nobody covers.
+Result<Far> Payer::charge_users(Settlement& settlement, Far wanted) {
+  const auto debts = book_.debts(settlement.batch_id);
+  if (!debts) return debts.error();
+  for (const ledger::UserCharge& debt : *debts) {
+    if (wanted.is_zero() || settlement.charges.size() >= options_.max_charges) break;
+    const auto user = evm::parse_address(debt.account);
+    if (!user || *user == *options_.backing) continue;
+    const auto account = chain_.account(*user);
+    if (!account) return account.error();
+    const auto chargeable = evm::from_wei(account->chargeable);
+    const Far most = chargeable ? chargeable->amount : debt.amount;
+    const Far charge = std::min({wanted, debt.amount, most});
+    if (charge.is_zero()) continue;
+    settlement.charges.push_back({*user, charge});
+    wanted = *wanted.minus(charge);
+  }
+  return wanted;
+}
+
+// The rest is ours: from an account of the escrow that has to hold it.
+Result<void> Payer::charge_backing(Settlement& settlement, Far left) {
+  if (left.is_zero()) return {};
+  const evm::Address& backing = *options_.backing;
+  const auto account = chain_.account(backing);
+  if (!account) return account.error();
+  const auto there = evm::from_wei(account->chargeable);
+  if (there && there->amount < left) {
+    return Error{Errc::insufficient_credit, "the backing account " + evm::to_string(backing) +
+                                                " has " + there->amount.to_string() +
+                                                " $FAR in the escrow, and " + left.to_string() +
+                                                " is wanted"};
+  }
+  settlement.charges.push_back({backing, left});
+  return {};
+}
+
+Result<void> Payer::plan_charges(Settlement& settlement) {
+  Far paid;
+  for (const Part& payment : settlement.payments) {
+    const std::optional<Far> more = paid.plus(payment.amount);
+    if (!more) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
+    paid = *more;
+  }
+  const auto fee = fee_wanted(paid, settlement.batch_id);
+  if (!fee) return fee.error();
+  const std::optional<Far> wanted = paid.plus(*fee);
+  if (!wanted) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
+  const auto left = charge_users(settlement, *wanted);
+  if (!left) return left.error();
+  // The platform does not pay its own fee.
+  const Far waived = std::min(*left, *fee);
+  settlement.fee = *fee->minus(waived);
+  const Result<void> charged = charge_backing(settlement, *left->minus(waived));
+  std::ranges::sort(settlement.charges, {}, &Part::who);
+  return charged;
+}
+
+Result<Settlement> Payer::plan(const ledger::PaymentBatch& batch, const evm::Fees& fees) {
+  auto payments = payments_of(batch);
+  if (!payments) return payments;
+  Settlement settlement = *std::move(payments);
+  const Result<void> charged = plan_charges(settlement);
+  if (!charged) return charged.error();
+  settlement.method = choose(settlement.payments.size(), settlement.charges.size(), fees);
+  return settlement;
+}
+
+Result<Payer::Preview> Payer::preview() {
+  const auto wanted = claim_options();
+  if (!wanted) return wanted.error();
+  auto payable = batches_.payable(*wanted);
+  if (!payable) return payable.error();
+  Preview preview;
+  preview.payable = *std::move(payable);
+  for (const ledger::Payable& one : preview.payable) {
+    const std::optional<Far> sum = preview.total.plus(one.amount);
+    if (!sum) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
+    preview.total = *sum;
+  }
+  const auto fees = chain_.fees();
+  if (!fees) return fees.error();
+  preview.fees = *fees;
+  preview.method = choose(preview.payable.size(), 1, *fees);
+  preview.expected_gas = expected_gas(preview.method, preview.payable.size(), 1);
+  return preview;
+}
+
+}  // namespace farmesh::payout
