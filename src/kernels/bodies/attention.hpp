@@ -13,10 +13,15 @@
 namespace farmesh::kernels {
 namespace {
 
-/// Scores of MR query vectors against NP pages. q: [head_dim][MR]; keys: per page [head_dim][16].
+// Pages lie anywhere, so that no hardware foresees the next: one is fetched this many pages before
+// it is used.
+inline constexpr std::int64_t kAheadPages = 4;
+
+/// Scores of MR query vectors against NP pages, fetching `next` ones meanwhile. q: [head_dim][MR];
+/// keys: per page [head_dim][16].
 template <class T, int MR, int NP>
-void score_pages(const float* q, std::int64_t head_dim, const T* const* keys, float scale,
-                 float* scores, std::int64_t stride) {
+void score_pages(const float* q, std::int64_t head_dim, const T* const* keys, const T* const* next,
+                 float scale, float* scores, std::int64_t stride) {
   F16 acc[MR][NP];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; ++r) {
@@ -26,7 +31,10 @@ void score_pages(const float* q, std::int64_t head_dim, const T* const* keys, fl
   for (std::int64_t d = 0; d < head_dim; ++d) {
     F16 k[NP];
 #pragma GCC unroll 16
-    for (int p = 0; p < NP; ++p) k[p] = load(keys[p] + d * kLanes);
+    for (int p = 0; p < NP; ++p) {
+      k[p] = load(keys[p] + d * kLanes);
+      prefetch(next[p] + d * kLanes);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < MR; ++r) {
       const F16 component = broadcast(q[d * MR + r]);
@@ -84,8 +92,13 @@ void add_values(const AttentionArgs& a, std::int64_t kv_head, std::int64_t dim, 
     const T* page = values + a.pages[position / kLanes] * a.value_page();
     const std::int64_t page_end = (position / kLanes + 1) * kLanes;
     const std::int64_t stop = page_end < run.end ? page_end : run.end;
+    const std::int64_t ahead = position / kLanes + kAheadPages;
+    const T* soon = ahead * kLanes < run.end ? values + a.pages[ahead] * a.value_page() : page;
     for (; position < stop; ++position) {
-      const T* value = page + position % kLanes * value_dim;
+      const std::int64_t row = position % kLanes * value_dim;
+      const T* value = page + row;
+#pragma GCC unroll 16
+      for (int d = 0; d < ND; d += 2) prefetch(soon + row + d * kLanes);
       const float* weight = run.weights + (position - run.base);
       F16 v[ND];
 #pragma GCC unroll 16
@@ -169,14 +182,20 @@ class AttentionChunk {
     for (; page < pages_; ++page) score_from<1>(page);
   }
 
+  FARMESH_SIMD const T* keys_of(std::int64_t page) const {
+    return static_cast<const T*>(a_.keys) + kv_head_ * a_.head_dim * kLanes +
+           a_.pages[base_ / kLanes + page] * a_.key_page();
+  }
+
   template <int NP>
   FARMESH_SIMD void score_from(std::int64_t page) {
     const T* keys[NP];
+    const T* next[NP];
     for (int p = 0; p < NP; ++p) {
-      keys[p] = static_cast<const T*>(a_.keys) + kv_head_ * a_.head_dim * kLanes +
-                a_.pages[base_ / kLanes + page + p] * a_.key_page();
+      keys[p] = keys_of(page + p);
+      next[p] = keys_of(page + p + kAheadPages < pages_ ? page + p + kAheadPages : page + p);
     }
-    score_pages<T, MR, NP>(q_, a_.head_dim, keys, a_.scale, scores_ + page * kLanes, stride_);
+    score_pages<T, MR, NP>(q_, a_.head_dim, keys, next, a_.scale, scores_ + page * kLanes, stride_);
   }
 
   /// Output columns [dim, dim + ND * 16) of every vector. Each vector alone up to where all see
