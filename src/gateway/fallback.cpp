@@ -94,6 +94,7 @@ class FallbackTokens final : public TurnTokens {
     if (!spare_) return all;
     const Usage more = spare_->usage();
     if (all.prompt_tokens == 0) all.prompt_tokens = more.prompt_tokens;
+    if (all.tokens == 0) all.prompt_routes = more.prompt_routes;  // whose tokens stand on it
     all.tokens += more.tokens;
     all.finish = more.finish;
     all.hops = more.hops;

@@ -60,6 +60,7 @@ class LocalModel final : public gateway::Model {
       Usage usage() const override {
         Usage usage = inner_->usage();
         for (RouteUsage& route : usage.routes) route.hops = {{"local", {0, 4}, 0}};
+        for (RouteUsage& route : usage.prompt_routes) route.hops = {{"local", {0, 4}, 0}};
         return usage;
       }
 
