@@ -37,6 +37,27 @@ TEST_SUITE("client/turn_meter") {
     CHECK(usage.recoveries == 1);
   }
 
+  TEST_CASE("the prompt was computed by whom it was told, else by the route of the first token") {
+    TurnMeter told({}, 9);
+    told.prompt_made({{2, {{"x", {0, 4}, 0}}}, {3, {{"a", {0, 4}, 0}}}});
+    told.record(message({{"a", {0, 4}}}, {}), {});
+    REQUIRE(told.usage().prompt_routes.size() == 2);
+    CHECK(told.usage().prompt_routes[1].tokens == 3);
+
+    TurnMeter untold({}, 9);
+    CHECK(untold.usage().prompt_routes.empty());
+    untold.record(message({{"a", {0, 4}}}, {}), {});
+    untold.record(message({{"b", {0, 4}}}, {}), {});
+    REQUIRE(untold.usage().prompt_routes.size() == 1);
+    CHECK(untold.usage().prompt_routes[0].tokens == 9);
+    CHECK(untold.usage().prompt_routes[0].hops[0].peer == "a");
+
+    TurnMeter cached({}, 9);
+    cached.prompt_made({});
+    cached.record(message({{"a", {0, 4}}}, {}), {});
+    CHECK(cached.usage().prompt_routes.empty());
+  }
+
   TEST_CASE("a hop's time is a mean over tokens, the prompt's own left out") {
     TurnMeter meter({}, 1);
     meter.record(message({{"a", {0, 2}}, {"b", {2, 4}}}, {{0, 90'000, 8}, {0, 80'000, 8}}), {});

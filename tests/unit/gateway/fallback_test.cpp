@@ -59,7 +59,9 @@ class LocalModel final : public gateway::Model {
       void cancel() override { inner_->cancel(); }
       Usage usage() const override {
         Usage usage = inner_->usage();
-        for (RouteUsage& route : usage.routes) route.hops = {{"local", {0, 4}, 0}};
+        for (auto* routes : {&usage.routes, &usage.prompt_routes}) {
+          for (RouteUsage& route : *routes) route.hops = {{"local", {0, 4}, 0}};
+        }
         for (RouteUsage& route : usage.prompt_routes) route.hops = {{"local", {0, 4}, 0}};
         return usage;
       }
