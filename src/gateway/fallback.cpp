@@ -99,7 +99,6 @@ class FallbackTokens final : public TurnTokens {
     all.finish = more.finish;
     all.hops = more.hops;
     all.routes.insert(all.routes.end(), more.routes.begin(), more.routes.end());
-    if (all.prompt_routes.empty()) all.prompt_routes = more.prompt_routes;
     return all;
   }
 
