@@ -454,8 +454,7 @@ TEST_SUITE("integration/coordinator") {
 
   TEST_CASE("a prompt that the nodes have in cache costs once, and is receipted as cached") {
     const std::string model = any_model();
-    const auto nodes =
-        start_nodes(model, cli::even_split(layers_of(model), 2), {"--paid", "--threads", "1"});
+    const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2), {"--paid"});
     const std::string ledger = sqlite("cached");
     Coordinator coordinator(
         model, peer_flags(nodes) +
