@@ -63,6 +63,8 @@ class MemoryChain final : public payout::Chain {
   std::uint64_t fee_bps = 0;
   std::uint64_t forks = 0;
   std::uint64_t sends = 0;
+  bool lose_answers = false;   // takes what is sent, and the answer never comes
+  bool hide_receipts = false;  // an endpoint that lags
   /// Before and after each call; may throw, as a killed process ends.
   std::function<void(const char* call, bool after)> on_call;
 
@@ -138,6 +140,7 @@ class MemoryChain final : public payout::Chain {
                entry.second.transaction.nonce == body.nonce;
       });
       pool.emplace(transaction->hash, *transaction);
+      if (lose_answers) return Error{Errc::chain_unavailable, "no answer"};
       return 0;
     });
     return done ? Result<void>() : done.error();
@@ -146,7 +149,7 @@ class MemoryChain final : public payout::Chain {
     return asked<std::optional<evm::Receipt>>("receipt", [&]() -> std::optional<evm::Receipt> {
       for (const BlockOf& block : blocks) {
         for (const Mined& mined : block.mined) {
-          if (mined.transaction.hash == hash) return mined.receipt;
+          if (mined.transaction.hash == hash && !hide_receipts) return mined.receipt;
         }
       }
       return std::nullopt;

@@ -279,6 +279,32 @@ TEST_SUITE("payout/payer") {
     CHECK(world.chain.state.nonces[world.signer.address()] == 1);
   }
 
+  TEST_CASE(
+      "an endpoint that takes a transaction and times out, then shows no receipt, is waited for") {
+    PayoutWorld<OnSqlite> world;
+    world.serve("one", 512, false);
+    world.chain.lose_answers = true;
+    Payer payer = world.payer();
+    CHECK(world.step(payer).did == Did::claimed);
+    CHECK(world.step(payer).did == Did::sent);
+    CHECK(world.chain.pool.size() == 1);
+    world.chain.lose_answers = false;
+    world.chain.hide_receipts = true;
+    world.chain.mine(10);
+    world.clock.advance(payer.options().stuck_after);
+    for (int i = 0; i < 3; ++i) CHECK(world.step(payer).did == Did::waiting);
+    CHECK(confirmed(world).empty());
+    world.chain.hide_receipts = false;
+    world.settle(payer);
+    CHECK(world.paid(1) == far("0.0170"));
+    CHECK(world.chain.state.nonces[world.signer.address()] == 1);
+    world.check_all();
+    // A settled batch stays confirmed while its receipt cannot be had.
+    world.chain.hide_receipts = true;
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(confirmed(world).size() == 1);
+  }
+
   TEST_CASE("the pause switch stops new batches, for every payer of the ledger") {
     PayoutWorld<OnSqlite> world;
     world.serve("one", 512, false);
