@@ -74,8 +74,8 @@ class Bill {
   Tally& tally(const NodeId& node, Span layers, const std::shared_ptr<const void>& link);
   /// A receipt that came over a link whose other end proved to be `from`. Countersigned unless it
   /// claims more than the step log has, or is the last of a node that never was lost and claims
-  /// less. Fails with receipt_invalid, and counts a refusal: not the
-  /// node's own, of layers it did not serve here, not signed, older than another or smaller.
+  /// less. Fails with receipt_invalid, and counts a refusal: not the node's own, of layers that it
+  /// did not serve here, not signed, older than another or smaller, too many.
   Result<void> take(const NodeId& from, const wire::SignedReceipt& receipt,
                     const identity::NodeKey& driver);
 
