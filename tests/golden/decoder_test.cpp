@@ -128,8 +128,9 @@ TEST_SUITE("golden/decoder") {
       CHECK(furthest(fast, expected, ids) < 0.12);
       Chain int8(*config, weights, whole, options_of(Precision::int8, Numerics::exact));
       Chain int4(*config, weights, whole, options_of(Precision::int4, Numerics::exact));
-      MESSAGE("int8 " << furthest(int8, expected, ids) << " int4 "
-                      << furthest(int4, expected, ids));
+      // Layers this small forgive little: the largest of 3,465 logits moves by so much.
+      CHECK(furthest(int8, expected, ids) < 0.4);
+      CHECK(furthest(int4, expected, ids) < 3.0);
     }
   }
 

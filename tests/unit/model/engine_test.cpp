@@ -100,15 +100,16 @@ TEST_SUITE("model/engine") {
     const std::uint64_t norms = 5 * 32 * 4;
     // Every inner dimension counts as a multiple of 64, outputs as one of 16.
     const std::uint64_t vocabulary = 2 * 320 * 64;
-    const std::uint64_t layers = 2 * (64 + 32 + 2 * 96) * 64;
+    const std::uint64_t layers = 2 * (64 + 32 + 2 * 64 + 32) * 64;
     const auto int8 = test::load(tiny.config(), *tiny.model, whole(Precision::int8));
     CHECK(int8->info().numerics_class == "int8/exact-1/fma");
     CHECK(int8->info().residual == DType::bf16);
     const auto int4 = test::load(tiny.config(), *tiny.model, whole(Precision::int4));
     CHECK(int4->info().numerics_class == "int4/exact-1/fma");
     CHECK(int4->info().residual == DType::bf16);
-    MESSAGE(int8->info().weight_bytes << " " << int4->info().weight_bytes << " " << layers << " "
-                                      << vocabulary << " " << norms);
+    CHECK(int8->info().weight_bytes == norms + (vocabulary + layers) * 34 / 32);
+    CHECK(int4->info().weight_bytes == norms + vocabulary * 34 / 32 + layers * 18 / 32);
+    CHECK(int4->info().step_bytes == int4->info().weight_bytes - vocabulary / 2 * 34 / 32);
     CHECK(int8->info().page_bytes == int4->info().page_bytes);
   }
 
