@@ -38,6 +38,7 @@ class EngineLoad {
   Result<double> run();
 
  private:
+  Result<void> fill_cache();
   Result<void> step();
 
   StageEngine& engine_;
@@ -47,6 +48,7 @@ class EngineLoad {
   std::vector<float> logits_;
   std::vector<std::uint32_t> pages_;
   std::vector<SequenceRows> batch_;
+  bool filled_ = false;
 };
 
 }  // namespace farmesh::model
