@@ -28,6 +28,7 @@ ARROWS = {
     "client": ["text", "driver"],
     "node": ["model", "serve", "client", "discovery"],
     "http": ["base"],
+    "sdk": ["node", "http"],
     "evm": ["http"],
     "ledger": ["wire", "identity"],
     "payout": ["ledger", "evm"],
@@ -55,6 +56,7 @@ LIBRARIES = [
     (r"hiredis/", {"gateway"}, False),
     (r"(sentencepiece_|pcre2\.h$|utf8proc\.h$)", {"text"}, False),
     (r"CLI/", {"cli"}, True),
+    (r"pybind11/", {"bindings/python"}, True),
 ]
 SYSTEM = re.compile(
     r"[a-z_0-9]+$"  # the C++ standard library
@@ -95,8 +97,10 @@ def place_of(path):
         return ALL, ALL - {"model/torch"} if parts[1] != "golden" else ALL
     if parts[:2] == ("tools", "train"):
         return {"base", "model", "text", "sampling"}, {"model/torch", "text", "cli"}
-    if parts[0] in ("examples", "bindings"):
+    if parts[0] == "examples":
         return set(), set()
+    if parts[0] == "bindings":
+        return set(), {"/".join(parts[:2])}
     return None
 
 
@@ -125,6 +129,8 @@ def complaint(path, quote, header, place, is_shared):
         if TEST_LIBRARY.match(header):
             return "" if in_tests else f"<{header}> belongs to the tests"
         return f"<{header}> is in no list of tools/check_includes.py"
+    if path.parts[0] == "bindings" and (Path(*path.parts[:-1]) / header).exists():
+        return ""
     if "/" not in header:
         return f'"{header}" must be named with its folder'
     if in_tests and (room_of(header) in TEST_FOLDERS or header in STAND_INS):

@@ -6,6 +6,7 @@
 #include <farmesh/discovery.hpp>
 #include <farmesh/errors.hpp>
 #include <farmesh/export.hpp>
+#include <farmesh/far_mesh.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/ledger.hpp>
 #include <farmesh/model.hpp>
