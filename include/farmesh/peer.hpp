@@ -21,9 +21,30 @@
 
 namespace farmesh {
 
+/// How a peer takes the layers that the mesh serves worst, and goes elsewhere when others are.
+struct LayerChoice {
+  std::uint32_t max_layers = 0;    // 0: as many as fit into memory
+  std::uint64_t memory_bytes = 0;  // to use at most; 0: what is free
+  /// How long records of others are awaited before the first choice, at most.
+  std::chrono::milliseconds first_look{5'000};
+  /// How often it looks whether it is needed elsewhere; 0: it stays where it is. It never leaves a
+  /// layer that nobody else serves.
+  std::chrono::milliseconds look_every{120'000};
+  /// How long layers have been without anybody before it goes there.
+  std::chrono::milliseconds hole_patience{10'000};
+  /// How long open sessions may take to end before a move for balance; to close a hole it hands
+  /// them over at once. Drivers go on with another peer either way.
+  std::chrono::milliseconds drain{30'000};
+  /// The layers, each time that it begins to serve others than those that start() took; on a
+  /// thread of the peer's own, which must not stop the peer.
+  std::function<void(Span)> on_layers;
+};
+
 struct PeerOptions {
   std::string folder;  // Hugging Face layout; only the tensors of `layers` are read
   Span layers;         // half-open; empty for a head alone
+  /// Instead of `layers`, where discovery is enabled. Without `precision` it also chooses that.
+  std::optional<LayerChoice> choose_layers;
   /// Also hosts the head and runs the generation loop for clients without one: such clients'
   /// tokens are seen here.
   bool head = false;
@@ -65,8 +86,8 @@ class FARMESH_API Peer {
  public:
   /// Loads the layers and begins to listen. Fails with model_not_found, model_malformed,
   /// model_unsupported, config_mismatch, invalid_argument (layers outside the model, or nothing
-  /// to serve), engine_unavailable, out_of_memory, address_invalid, config_invalid (key or token),
-  /// io_error.
+  /// to serve), engine_unavailable, out_of_memory (also when not one layer fits, which it says
+  /// before it loads), address_invalid, config_invalid (key or token), io_error.
   static Result<Peer> start(PeerOptions options);
 
   Peer(Peer&&) noexcept;
@@ -75,6 +96,7 @@ class FARMESH_API Peer {
 
   /// "HOST:PORT", with the port that was chosen.
   const std::string& address() const noexcept;
+  Span layers() const;                             // that it serves now; empty while it moves
   const std::string& node_id() const noexcept;     // 64 hexadecimal digits
   const std::string& public_key() const noexcept;  // of which it is the hash; 64 digits too
   std::uint32_t num_layers() const noexcept;       // of the whole model

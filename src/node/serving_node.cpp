@@ -1,0 +1,295 @@
+#include "node/serving_node.hpp"
+
+#include <functional>
+
+#include "base/assert.hpp"
+#include "base/digest.hpp"
+#include "model/model_hash.hpp"
+#include "net/tcp_address.hpp"
+#include "node/hello.hpp"
+#include "node/model_text.hpp"
+#include "node/speed_probe.hpp"
+
+namespace farmesh::node {
+namespace {
+
+constexpr std::chrono::milliseconds kLeaveTime{500};  // for the DHT to learn of it
+
+}  // namespace
+
+ServingNode::ServingNode(PeerOptions options, OwnIdentity self)
+    : options_(std::move(options)),
+      self_(std::move(self)),
+      runtime_(self_.credentials),
+      node_id_(to_string(self_.credentials.key.id())),
+      model_id_(options_.model_id.empty() ? display_name(options_.folder) : options_.model_id),
+      public_key_(to_hex(self_.credentials.key.public_key())),
+      precision_(options_.precision) {}
+
+Result<void> ServingNode::start() {
+  if (options_.place.size() > discovery::kMaxNameBytes) {
+    return {Errc::invalid_argument, "the name of the place is too long"};
+  }
+  if (options_.choose_layers) return start_where_needed();
+  const Result<void> opened = open(options_.layers);
+  if (!opened || !options_.discovery.enabled()) return opened;
+  const Result<void> joined = join_mesh();
+  if (!joined) return joined.error();
+  publish();
+  return {};
+}
+
+/// Loads `layers` and begins to listen; again at the same address after close().
+Result<void> ServingNode::open(Span layers) {
+  StageOptions options;
+  options.folder = options_.folder;
+  options.layers = layers;
+  options.head = options_.head;
+  options.precision = precision_;
+  options.threads = options_.threads;
+  options.cache_tokens = options_.cache_tokens;
+  options.on_loading = options_.on_loading;
+  const TimePoint began = runtime_.clock().now();
+  Result<Stage> loaded = load_stage(options, runtime_);
+  if (!loaded) return loaded.error();
+  load_time_ = runtime_.clock().now() - began;
+  if (options_.discovery.enabled()) probe_speed(*loaded->worker, runtime_);  // its record tells it
+  if (model_hash_.empty()) {
+    stage_.config = loaded->config;
+    stage_.hash = loaded->hash;
+    model_hash_ = model::to_hex(stage_.hash);
+  }
+  if (numerics_class_.empty()) numerics_class_ = loaded->worker->info().numerics_class;
+  Result<void> listening;
+  runtime_.run_blocking([&] {
+    stage_.worker = std::move(loaded->worker);
+    stage_.speed = std::move(loaded->speed);
+    span_ = layers;
+    listening = listen();
+  });
+  return listening;
+}
+
+Result<void> ServingNode::join_mesh() {
+  const std::string& dialled = !options_.advertise.empty() ? options_.advertise
+                               : address_.empty()          ? options_.listen
+                                                           : address_;
+  const Result<net::HostPort> parsed = net::parse_address(dialled);
+  if (!parsed) return parsed.error();
+  if (parsed->host == "0.0.0.0" || parsed->host == "::") {
+    return {Errc::config_invalid,
+            "who listens on every address must advertise the one where others dial it"};
+  }
+  discovery::DirectoryOptions directory;
+  directory.model_hash = stage_.hash;
+  directory.num_layers = stage_.config.num_layers;
+  directory.hello = client_hello(runtime_.node_id());
+  auto joined =
+      Mesh::join(runtime_, self_, options_.discovery, std::move(directory), options_.listen);
+  if (!joined) return joined.error();
+  runtime_.run_blocking([this, &joined] {
+    mesh_ = *std::move(joined);
+    mesh_->directory().on_change([this] {
+      use_found_peers();
+      if (life_) life_->nudge();
+      const std::lock_guard lock(mutex_);
+      ++view_version_;
+      changed_.notify_all();
+    });
+    mesh_->directory().start();
+  });
+  return {};
+}
+
+/// What this node serves is told to the mesh from now on.
+void ServingNode::publish() {
+  runtime_.run_blocking([this] {
+    const auto parsed =
+        net::parse_address(options_.advertise.empty() ? address_ : options_.advertise);
+    FARMESH_ASSERT(parsed.has_value());  // join_mesh() looked at it
+    mesh_->directory().publish(self_.credentials.key, parsed->port, [this] { return describe(); });
+  });
+}
+
+void ServingNode::leave_mesh() {
+  std::function<net::Task<void>()> leave = [this] {
+    return mesh_->directory().leave(runtime_.clock().now() + kLeaveTime);
+  };
+  runtime_.await_blocking<void>(std::move(leave));
+}
+
+/// Lets open sessions end for at most `drain`, then gives the layers back.
+void ServingNode::close(std::chrono::milliseconds drain) {
+  if (peer_) {
+    const TimePoint deadline = runtime_.clock().now() + drain;
+    std::function<net::Task<void>()> end = [this, deadline] { return peer_->drain(deadline); };
+    runtime_.await_blocking<void>(std::move(end));
+  }
+  if (service_) {
+    std::function<net::Task<void>()> close = [this] { return service_->close_all(); };
+    runtime_.await_blocking<void>(std::move(close));
+  }
+  runtime_.run_blocking([this] {
+    peer_.reset();
+    service_.reset();
+    found_.clear();
+    stage_.worker.reset();
+    span_ = {};
+  });
+}
+
+discovery::NodeRecord ServingNode::describe() {
+  const model::EngineInfo& info = stage_.worker->info();
+  const wire::Pong load = stage_.worker->load();
+  discovery::NodeRecord record;
+  record.addresses = {options_.advertise.empty() ? address_ : options_.advertise};
+  record.software = software_name();
+  record.model_id = model_id_;
+  record.model_hash = stage_.hash;
+  record.numerics_class = info.numerics_class;
+  record.num_layers = stage_.config.num_layers;
+  record.span = span_;
+  record.head = options_.head;
+  record.queued_rows = load.queued_rows;
+  record.free_tokens = load.free_pages * info.page_tokens;
+  record.sessions = load.sessions;
+  record.layer_us = stage_.speed->layer_us();
+  record.place = options_.place;
+  record.wallet_statement.assign(wallet_statement_.begin(), wallet_statement_.end());
+  return record;
+}
+
+void ServingNode::use_found_peers() {
+  if (!service_) return;
+  for (const discovery::RecordPtr& one : mesh_->directory().view()) {
+    const std::string address = discovery::dial_address(one->record);
+    if (address.empty()) continue;
+    if (found_.insert(address).second) service_->add_peer(address);
+    service_->report_claims(address, claims_of(one->record));
+  }
+}
+
+Result<void> ServingNode::listen() {
+  serve::PeerOptions peer;
+  peer.node_id = runtime_.node_id();
+  peer.software = software_name();
+  peer.advertised_address = options_.advertise;
+  peer.model_id = model_id_;
+  peer.model_hash = stage_.hash;
+  peer.num_layers = stage_.config.num_layers;
+  peer.shares = {options_.max_remote_sessions, options_.max_remote_tokens};
+  peer.meter.key = self_.credentials.key;
+  peer.meter.demands_grants = options_.paid;
+  for (const std::string& text : options_.payers) {
+    const Result<NodeId> payer = parse_node_id(text);
+    if (!payer) return Error{Errc::config_invalid, "payers: " + payer.error().detail};
+    peer.meter.payers.push_back(*payer);
+  }
+  if (options_.discovery.enabled()) {
+    peer.on_swarm = [this](const auto& connection, const wire::Frame& request) {
+      if (mesh_) return mesh_->directory().answer(connection, request);
+      static_cast<void>(connection->reply_error(request, {Errc::busy, "not in the mesh yet"}));
+    };
+  }
+  if (options_.head) service_ = make_service();
+  peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *stage_.worker, std::move(peer),
+                                        service_.get());
+  Result<std::string> address = peer_->listen(address_.empty() ? options_.listen : address_);
+  if (!address) return address.error();
+  address_ = *std::move(address);
+  if (service_ && !span_.empty()) {
+    // The loop reaches the layers of this node as it reaches all others.
+    service_->add_peer(options_.advertise.empty() ? address_ : options_.advertise);
+  }
+  return {};
+}
+
+std::unique_ptr<GenerateService> ServingNode::make_service() {
+  client::SharedModel model;
+  model.runtime = &runtime_;
+  model.head = stage_.worker.get();
+  model.num_layers = stage_.config.num_layers;
+  model.hidden_size = stage_.config.hidden_size;
+  model.vocab_size = stage_.config.vocab_size;
+  model.context_tokens = stage_.config.max_position;
+  model.page_tokens = stage_.worker->info().page_tokens;
+  model.residual = stage_.worker->info().residual;
+  model.prefix_key.resize(32);
+  random_bytes(model.prefix_key);
+
+  driver::PeerSetOptions set;
+  set.hello = client_hello(runtime_.node_id());
+  set.model_hash = stage_.hash;
+  set.numerics_class = stage_.worker->info().numerics_class;
+  set.on_unreachable = [this](const std::string& address) {
+    if (mesh_) mesh_->report_unreachable(address);
+  };
+  return std::make_unique<GenerateService>(runtime_, *stage_.worker, std::move(model),
+                                           std::move(set), options_.peers);
+}
+
+void ServingNode::stop(std::chrono::milliseconds drain) {
+  {
+    std::unique_lock lock(mutex_);
+    if (state_ != State::running) {
+      changed_.wait(lock, [this] { return state_ == State::stopped; });
+      return;
+    }
+    state_ = State::stopping;
+  }
+  changed_.notify_all();
+  std::unique_ptr<Life> life;
+  runtime_.run_blocking([&] { life = std::move(life_); });
+  life.reset();             // waits for a move under way, which ends early
+  if (mesh_) leave_mesh();  // first, so that new sessions go elsewhere while the open ones end
+  close(drain);
+  runtime_.run_blocking([this] { mesh_.reset(); });
+  {
+    const std::lock_guard lock(mutex_);
+    state_ = State::stopped;
+  }
+  changed_.notify_all();
+}
+
+void ServingNode::wait() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return state_ == State::stopped; });
+}
+
+Result<void> ServingNode::carry_wallet_statement(std::string text) {
+  if (text.size() > discovery::kMaxStatementBytes) {
+    return {Errc::invalid_argument, "the wallet statement is too long"};
+  }
+  runtime_.run_blocking([this, &text] {
+    wallet_statement_ = std::move(text);
+    if (mesh_) mesh_->directory().renew();
+  });
+  return {};
+}
+
+Span ServingNode::layers() {
+  Span layers;
+  runtime_.run_blocking([&] { layers = span_; });
+  return layers;
+}
+
+PeerStats ServingNode::stats() {
+  PeerStats stats;
+  runtime_.run_blocking([this, &stats] {
+    if (!peer_) return;
+    const serve::PeerStats served = peer_->stats();
+    stats.steps = served.steps;
+    stats.rows = served.rows;
+    stats.forwarded_bytes = served.forwarded_bytes;
+    stats.sessions = served.sessions;
+    stats.connections = served.connections;
+    stats.weight_bytes = stage_.worker->info().weight_bytes;
+    const wire::Pong load = stage_.worker->load();
+    stats.queued_rows = load.queued_rows;
+    stats.free_tokens = load.free_pages * stage_.worker->info().page_tokens;
+    stats.layer_us = stage_.speed->layer_us();
+  });
+  return stats;
+}
+
+}  // namespace farmesh::node
