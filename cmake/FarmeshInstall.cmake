@@ -34,6 +34,9 @@ foreach(target farmesh farmesh_torch farmesh_sentencepiece)  # the program, and 
     install(TARGETS ${target})
   endif()
 endforeach()
+if(TARGET farmesh)
+  install(FILES $<TARGET_FILE_DIR:farmesh>/far-node DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/farmesh)
 install(EXPORT farmesh-targets NAMESPACE farmesh:: DESTINATION ${package_dir})

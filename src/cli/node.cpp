@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <CLI/App.hpp>
+#include <CLI/Error.hpp>
 #include <CLI/Validators.hpp>
 #include <fmt/format.h>
 #include <signal.h>
@@ -19,6 +20,8 @@
 
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
+#include "cli/layer_flags.hpp"
+#include "cli/public_address.hpp"
 #include "cli/registration.hpp"
 #include "cli/settings.hpp"
 #include "cli/signals.hpp"
@@ -31,14 +34,18 @@
 namespace farmesh::cli {
 namespace {
 
+// A move to other layers is told so soon.
+constexpr std::chrono::milliseconds kBetweenLooks{250};
+
 struct NodeFlags {
   WeightFlags weights;
   IdentityFlags identity;
   DiscoveryFlags discovery;
-  std::string layers;
+  LayerFlags layers;
   bool head = false;
   std::vector<std::string> peers;
   std::string listen = "127.0.0.1:31330";
+  std::optional<std::uint16_t> port;
   std::string advertise;
   std::uint32_t cache_tokens = 16'384;
   std::uint32_t max_remote_sessions = 128;
@@ -55,15 +62,9 @@ struct NodeFlags {
 Result<PeerOptions> options_of(const NodeFlags& flags) {
   PeerOptions options;
   options.folder = flags.weights.model;
-  if (!flags.layers.empty()) {
-    const Result<Span> layers = parse_layers(flags.layers);
-    if (!layers) return layers.error();
-    options.layers = *layers;
-  }
   options.head = flags.head;
   options.peers = flags.peers;
-  options.listen = flags.listen;
-  options.advertise = flags.advertise;
+  options.listen = flags.port ? fmt::format("0.0.0.0:{}", *flags.port) : flags.listen;
   options.precision = flags.weights.precision;
   options.threads = flags.weights.threads;
   options.model_id = flags.weights.model_id;
@@ -79,15 +80,22 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   if (!identity) return identity.error();
   options.identity = *identity;
   options.discovery = flags.discovery.chosen();
+  Result<std::string> address = public_address(flags.advertise, options.listen, options.discovery);
+  if (!address) return address.error();
+  options.advertise = *std::move(address);
+  const Result<void> layers = flags.layers.apply_to(options, flags.drain_seconds);
+  if (!layers) return layers.error();
   return options;
+}
+
+std::string text_of(Span layers, const Peer& peer) {
+  if (layers.empty()) return "no layers";
+  return fmt::format("layers {}:{} of {}", layers.begin, layers.end, peer.num_layers());
 }
 
 // The one line that programs read; docs/cli.md states it.
 void print_listening(const Peer& peer, const PeerOptions& options) {
-  std::string serves = options.layers.empty()
-                           ? "no layers"
-                           : fmt::format("layers {}:{} of {}", options.layers.begin,
-                                         options.layers.end, peer.num_layers());
+  std::string serves = text_of(peer.layers(), peer);
   if (options.head) serves += " and the head";
   fmt::print("listening on {} with {}, {}, model {}, node {}\n", peer.address(), serves,
              peer.numerics_class(), peer.model_hash().substr(0, 16), peer.node_id());
@@ -101,7 +109,7 @@ std::unique_ptr<Registration> register_at(const NodeFlags& flags, const PeerOpti
   facts.node_id = peer.node_id();
   facts.public_key = peer.public_key();
   facts.model_id = peer.model_id();
-  facts.layers = options.layers;
+  facts.layers = peer.layers();
   facts.num_layers = peer.num_layers();
   facts.numerics_class = peer.numerics_class();
   facts.public_addr = options.advertise.empty() ? peer.address() : options.advertise;
@@ -128,12 +136,17 @@ int serve(const NodeFlags& flags) {
   }
 
   StopRequest stop;
-  Result<Peer> peer{Errc::ok};
-  {
-    ProgressBar bar("loading");
-    options->on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
-    peer = Peer::start(*options);
+  options->on_loading = [bar = std::shared_ptr<ProgressBar>()](std::uint64_t done,
+                                                               std::uint64_t all) mutable {
+    if (!bar) bar = std::make_shared<ProgressBar>("loading");
+    bar->update(done, all);
+    if (done >= all) bar.reset();
+  };
+  std::atomic<bool> moved = false;
+  if (options->choose_layers) {
+    options->choose_layers->on_layers = [&moved](Span) { moved = true; };
   }
+  Result<Peer> peer = Peer::start(*options);
   if (!peer) return report(peer.error());
   auto wallet = flags.wallet.proof(options->identity, peer->node_id());
   if (!wallet) return report(wallet.error());
@@ -143,13 +156,20 @@ int serve(const NodeFlags& flags) {
     if (!carried) return report(carried.error());
   }
   std::unique_ptr<Registration> registration;
-  if (!flags.discovery_url.empty()) {
-    registration = register_at(flags, *options, *peer, *std::move(wallet));
-  }
+  const auto enter_registry = [&] {
+    registration.reset();  // of other layers
+    if (!flags.discovery_url.empty()) registration = register_at(flags, *options, *peer, *wallet);
+  };
+  enter_registry();
   stop.ready();
   print_listening(*peer, *options);
 
-  stop.wait();
+  while (!stop.wait_for(kBetweenLooks)) {
+    if (!moved.exchange(false)) continue;
+    fmt::print("serving {}\n", text_of(peer->layers(), *peer));
+    std::fflush(stdout);
+    enter_registry();
+  }
   registration.reset();  // first, so that nobody is sent here any more
   const std::uint32_t sessions = peer->stats().sessions;
   if (sessions > 0) {
@@ -167,19 +187,29 @@ void add_node(CLI::App& program, Run& run) {
   CLI::App* verb = program.add_subcommand("node", "Serve layers of a model to others");
   const auto settings = std::make_shared<Settings>(*verb);
   flags->weights.add_to(*verb);
+  settings->from_environment(verb->get_option("--model")->required(false), {"FAR_NODE_MODEL"});
+  settings->from_environment(verb->get_option("--precision"), {"FAR_NODE_DTYPE"});
   flags->identity.add_to_node(*verb);
   flags->discovery.add_to(*verb);
-  verb->add_option("--layers", flags->layers, "Layers to serve: A:B is A to B-1")
-      ->option_text("A:B");
+  flags->layers.add_to(*verb, *settings);
   verb->add_flag("--head", flags->head,
                  "Also run generation for clients without a head; their tokens are seen here");
   verb->add_option("--peer", flags->peers, "With --head: a peer for the other layers; repeatable")
       ->allow_extra_args(false)
       ->option_text("HOST:PORT");
-  add_option_with_default(*verb, "--listen", flags->listen,
-                          "Where to listen; port 0 takes a free one", "HOST:PORT");
-  verb->add_option("--advertise", flags->advertise, "Where others dial; default: as listened")
-      ->option_text("HOST:PORT");
+  CLI::Option* listen = add_option_with_default(
+      *verb, "--listen", flags->listen, "Where to listen; port 0 takes a free one", "HOST:PORT");
+  settings->from_environment(
+      verb->add_option("--port", flags->port, "Listen on this port of every address instead")
+          ->check(CLI::Range(1, 65'535))
+          ->excludes(listen)
+          ->option_text("N"),
+      {"FAR_NODE_PORT"});
+  settings->from_environment(
+      verb->add_option("--advertise", flags->advertise,
+                       "Where others dial; default: as listened, or auto on every address")
+          ->option_text("HOST[:PORT]"),
+      {"FAR_NODE_PUBLIC_ADDR"});
   add_option_with_default(*verb, "--cache-tokens", flags->cache_tokens,
                           "KV cache over all sessions, in tokens", "N");
   add_option_with_default(*verb, "--max-remote-sessions", flags->max_remote_sessions,
@@ -197,7 +227,6 @@ void add_node(CLI::App& program, Run& run) {
                                  ->option_text("URL"),
                              {"FAR_DISCOVERY_URL"});
   flags->wallet.add_to(*verb, *settings);
-  verb->footer(R"(
   CLI::Option* paid = verb->add_flag(
       "--paid", flags->paid, "Serve only what a signed grant pays for; the default with a wallet");
   verb->add_flag("--open", flags->open, "Serve what nobody pays for as well; the default without")
@@ -206,14 +235,21 @@ void add_node(CLI::App& program, Run& run) {
                    "Node id of a coordinator whose grants count; repeatable; default: anybody's")
       ->allow_extra_args(false)
       ->option_text("NODE-ID");
+  verb->footer(R"(
 Prints one line when it is ready: listening on HOST:PORT with layers A:B of N …
+Without --layers it takes those that the mesh serves worst, as many as fit, and prints
+serving layers A:B of N … each time that it has gone elsewhere.
 SIGTERM or SIGINT: takes no new sessions, lets the open ones end. A second one stops at once.
 
 Examples:
+  farmesh node --model models/demo --bootstrap 203.0.113.7:31337
   farmesh node --model models/demo --layers 0:3 --listen 0.0.0.0:31330
   farmesh node --model models/demo --layers 0:8 --head --listen 127.0.0.1:0)");
-  verb->callback([flags, settings, &run] {
+  verb->callback([flags, settings, listen, &run] {
+    const bool listens_as_told = listen->count() > 0;
     settings->fill();
+    if (listens_as_told) flags->port.reset();  // a flag wins over the environment
+    if (flags->weights.model.empty()) throw CLI::RequiredError("--model");
     run = [flags] { return serve(*flags); };
   });
 }

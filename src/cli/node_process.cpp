@@ -6,7 +6,22 @@
 
 #include <fmt/format.h>
 
+#include "cli/flags.hpp"
+
 namespace farmesh::cli {
+namespace {
+
+/// "… layers A:B of N …"; none where the line says nothing of layers.
+Span layers_of(const std::string& line) {
+  constexpr std::string_view kBefore = " layers ";
+  const std::size_t begin = line.find(kBefore);
+  if (begin == std::string::npos) return {};
+  const std::size_t text = begin + kBefore.size();
+  const Result<Span> layers = parse_layers(line.substr(text, line.find(' ', text) - text));
+  return layers ? *layers : Span();
+}
+
+}  // namespace
 
 NodeProcess::NodeProcess(ChildProcess process, Span layers)
     : process_(std::move(process)), layers_(layers) {}
@@ -36,6 +51,7 @@ Result<void> NodeProcess::await_listening(std::chrono::milliseconds patience) {
   if (line && line->starts_with(kBefore)) {
     const std::size_t end = line->find(' ', kBefore.size());
     address_ = line->substr(kBefore.size(), end - kBefore.size());
+    layers_ = layers_of(*line);
     return {};
   }
   const std::optional<int> status = process_.ended();
@@ -43,6 +59,13 @@ Result<void> NodeProcess::await_listening(std::chrono::milliseconds patience) {
       status ? fmt::format("ended with status {}", *status) : std::string("is silent for too long");
   const std::string said = process_.errors();
   return {Errc::timeout, "a node " + how + (said.empty() ? "" : "; it said: " + said)};
+}
+
+Result<Span> NodeProcess::await_move(std::chrono::milliseconds patience) {
+  const std::optional<std::string> line = process_.read_line(patience);
+  if (!line || !line->starts_with("serving ")) return {Errc::timeout, "a node stays where it is"};
+  layers_ = layers_of(*line);
+  return layers_;
 }
 
 std::vector<Span> even_split(std::uint32_t layers, std::uint32_t parts) {

@@ -16,7 +16,7 @@ namespace farmesh::cli {
 struct NodeArguments {
   std::string program;  // of farmesh
   std::string model;    // folder
-  Span layers;          // empty: none
+  Span layers;          // empty: none are named
   bool head = false;
   std::string listen = "127.0.0.1:0";
   std::string data_folder;        // that keeps its key; empty: a key for this process alone
@@ -32,8 +32,11 @@ class NodeProcess {
   /// said before it ended.
   Result<void> await_listening(std::chrono::milliseconds patience = std::chrono::minutes(5));
 
+  /// Waits until it tells that it has gone to other layers. Fails with timeout.
+  Result<Span> await_move(std::chrono::milliseconds patience);
+
   const std::string& address() const noexcept { return address_; }
-  Span layers() const noexcept { return layers_; }
+  Span layers() const noexcept { return layers_; }  // as it told
   ChildProcess& process() noexcept { return process_; }
   const ChildProcess& process() const noexcept { return process_; }
 

@@ -1,5 +1,9 @@
+#include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -14,17 +18,21 @@
 namespace farmesh::cli {
 namespace {
 
+constexpr const char* kFarNode = "far-node";
+
 constexpr const char* kFooter = R"(
 Examples:
   farmesh demo
   farmesh generate --model models/demo --prompt "Once upon a time"
   farmesh node --model models/demo --layers 0:3 --listen 127.0.0.1:31330
+  farmesh far-node start --model models/demo --bootstrap 203.0.113.7:31337
   farmesh generate --model models/demo --peer 127.0.0.1:31330 --peer 127.0.0.1:31331 --prompt "Hi"
 
 Environment:
   FAR_MESH_DHT_BOOTSTRAP, DHT_BOOTSTRAP_NODES
                          as --bootstrap, where no flag says how to find peers
-  FAR_DISCOVERY_URL, FAR_NODE_WALLET, FAR_NODE_WALLET_PROOF
+  FAR_DISCOVERY_URL, FAR_NODE_DTYPE, FAR_NODE_MODEL, FAR_NODE_NUM_BLOCKS, FAR_NODE_PORT,
+  FAR_NODE_PUBLIC_ADDR, FAR_NODE_WALLET, FAR_NODE_WALLET_PROOF
                          flags of node
   LOG_LEVEL              debug, info, warning or error; default info for what serves, else error
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
@@ -39,6 +47,20 @@ Environment:
 
 Exit codes: 0 done, 1 failure, 2 wrong use, 3 the model cannot be used, 4 no peer serves it,
 5 peers are busy, 130 interrupted. docs/cli.md tells more.)";
+
+// Providers know the program as far-node: `far-node start …`, under that name or as a verb, is
+// `farmesh node …`.
+std::vector<std::string> arguments_of(int argc, char** argv) {
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (argc > 0 && std::filesystem::path(argv[0]).filename() == kFarNode) {
+    words.insert(words.begin(), kFarNode);
+  }
+  if (words.size() >= 2 && words[0] == kFarNode && words[1] == "start") {
+    words.erase(words.begin());
+    words[0] = "node";
+  }
+  return words;
+}
 
 }  // namespace
 
@@ -64,13 +86,14 @@ int run_program(int argc, char** argv) {
   add_sim(program, run);
 
   try {
-    program.parse(argc, argv);
+    std::vector<std::string> words = arguments_of(argc, argv);
+    std::reverse(words.begin(), words.end());  // as CLI11 takes them
+    program.parse(std::move(words));
   } catch (const CLI::ParseError& stop) {  // also thrown for --help and --version
     return program.exit(stop) == 0 ? kSuccess : kUsage;
   }
   const bool serves = program.got_subcommand("node") || program.got_subcommand("coordinator") ||
-                      program.got_subcommand("discovery") ||
-                      program.got_subcommand("payout");
+                      program.got_subcommand("discovery") || program.got_subcommand("payout");
   if (std::getenv("LOG_LEVEL") == nullptr && !serves) {
     set_log_level(LogLevel::error);  // what matters comes back as an error of the verb
   }
