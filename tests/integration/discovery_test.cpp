@@ -1,15 +1,10 @@
 // Peers that nobody named: found by a bootstrap address, lost when they die, told when they leave.
 #include <cstdint>
-#include <random>
 #include <string>
 #include <vector>
 
-#include <arpa/inet.h>
 #include <doctest/doctest.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <farmesh/farmesh.hpp>
 
@@ -17,30 +12,6 @@
 
 namespace farmesh::test {
 namespace {
-
-bool can_bind(int kind, std::uint16_t port) {
-  const int socket = ::socket(AF_INET, kind, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  const bool bound =
-      ::bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  ::close(socket);
-  return bound;
-}
-
-/// A port free for TCP and UDP, below those that the system hands out by itself: no connection of
-/// a process beside this one takes it before the node does.
-std::uint16_t free_port() {
-  std::random_device random;
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    const auto port = static_cast<std::uint16_t>(10'000 + random() % 20'000);
-    if (can_bind(SOCK_STREAM, port) && can_bind(SOCK_DGRAM, port)) return port;
-  }
-  FAIL("no free port");
-  return 0;
-}
 
 /// Nodes of one mesh: the first begins it, the others are told its DHT address alone.
 struct FoundNodes {

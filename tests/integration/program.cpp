@@ -4,10 +4,14 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <random>
 #include <sstream>
 #include <utility>
 
+#include <arpa/inet.h>
 #include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace farmesh::test {
@@ -24,6 +28,18 @@ struct Scratch {
     fs::remove_all(path, ignored);
   }
 };
+
+bool can_bind(int kind, std::uint16_t port) {
+  const int socket = ::socket(AF_INET, kind, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  const bool bound =
+      ::bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  ::close(socket);
+  return bound;
+}
 
 }  // namespace
 
@@ -118,6 +134,16 @@ std::vector<std::string> peer_flags(const std::vector<cli::NodeProcess>& nodes) 
     flags.push_back(address);
   }
   return flags;
+}
+
+std::uint16_t free_port() {
+  std::random_device random;
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    const auto port = static_cast<std::uint16_t>(10'000 + random() % 20'000);
+    if (can_bind(SOCK_STREAM, port) && can_bind(SOCK_DGRAM, port)) return port;
+  }
+  FAIL("no free port");
+  return 0;
 }
 
 fs::path scratch() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -55,6 +56,10 @@ std::vector<cli::NodeProcess> start_nodes(const std::string& model, const std::v
 /// --peer ADDRESS for each.
 std::vector<std::string> peer_flags(const std::vector<cli::NodeProcess>& nodes);
 std::vector<std::string> addresses(const std::vector<cli::NodeProcess>& nodes);
+
+/// A port free for TCP and UDP, below those that the system hands out by itself: no connection of
+/// a process beside this one takes it before the node does.
+std::uint16_t free_port();
 
 /// A folder of this test process's own, removed at its end.
 std::filesystem::path scratch();

@@ -1,0 +1,171 @@
+// Nodes to which nobody says what to serve: they take what the mesh lacks, and go where it is
+// needed when others die.
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <signal.h>
+
+#include "integration/program.hpp"
+
+namespace farmesh::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Nodes of one mesh that join one after another, each with a DHT address of its own, so that
+/// whoever lives is an entrance.
+class GrowingMesh {
+ public:
+  explicit GrowingMesh(std::string model) : model_(std::move(model)) {}
+
+  cli::NodeProcess& join(const std::vector<std::string>& more) {
+    const std::uint16_t port = free_port();
+    std::vector<std::string> flags{"--dht-port", std::to_string(port), "--rebalance",
+                                   "2",          "--hole-patience",    "1"};
+    if (!bootstrap_.empty()) flags = flags + std::vector<std::string>{"--bootstrap", bootstrap_};
+    // Nobody is there to be waited for before the first, and everybody else finds somebody.
+    flags.emplace_back("--first-look");
+    flags.emplace_back(bootstrap_.empty() ? "0.2" : "60");
+    auto joined = start_nodes(model_, {Span()}, flags + more);
+    nodes_.push_back(std::move(joined.front()));
+    bootstrap_ += (bootstrap_.empty() ? "127.0.0.1:" : ",127.0.0.1:") + std::to_string(port);
+    return nodes_.back();
+  }
+
+  std::vector<Span> spans() const {
+    std::vector<Span> spans;
+    for (const cli::NodeProcess& node : nodes_) spans.push_back(node.layers());
+    return spans;
+  }
+
+  void kill(std::size_t index) {
+    nodes_[index].process().signal(SIGKILL);
+    nodes_.erase(nodes_.begin() + static_cast<std::ptrdiff_t>(index));
+  }
+
+  /// Until one of the nodes goes elsewhere.
+  std::optional<Span> await_move() {
+    const auto deadline = std::chrono::steady_clock::now() + 3min;
+    while (std::chrono::steady_clock::now() < deadline) {
+      for (cli::NodeProcess& node : nodes_) {
+        if (const Result<Span> moved = node.await_move(100ms)) return *moved;
+      }
+    }
+    return std::nullopt;
+  }
+
+  Generated generate() const {
+    return test::generate({"--model", model_, "--prompt", kStoryPrompt, "--temperature", "0",
+                           "--max-tokens", "24", "--bootstrap", bootstrap_});
+  }
+  std::vector<TokenId> alone() const {
+    const auto alone = test::generate({"--model", model_, "--prompt", kStoryPrompt, "--temperature",
+                                       "0", "--max-tokens", "24", "--local"});
+    REQUIRE(alone.status == 0);
+    return alone.ids();
+  }
+
+ private:
+  const std::string model_;
+  std::string bootstrap_;
+  std::vector<cli::NodeProcess> nodes_;
+};
+
+}  // namespace
+
+TEST_SUITE("integration/far_node") {
+  TEST_CASE("nodes with nothing but a bootstrap address serve the whole model, each of them") {
+    const std::string model = any_model();
+    const Span all{0, layers_of(model)};
+    GrowingMesh mesh(model);
+    for (int joined = 1; joined <= 3; ++joined) {
+      CHECK(mesh.join({}).layers() == all);
+      if (joined == 2) continue;
+      const auto told = mesh.generate();
+      INFO(told.errors);
+      REQUIRE(told.status == 0);
+      CHECK(told.ids() == mesh.alone());
+    }
+    mesh.kill(0);
+    const auto told = mesh.generate();
+    INFO(told.errors);
+    REQUIRE(told.status == 0);
+    CHECK(told.ids() == mesh.alone());
+  }
+
+  TEST_CASE(
+      "nodes with room for half the model share it out, and the hole that one leaves closes") {
+    const std::string model = any_model();
+    const std::uint32_t layers = layers_of(model);
+    const std::uint32_t half = (layers + 1) / 2;
+    const std::vector<std::string> room{"--num-blocks", std::to_string(half)};
+    GrowingMesh mesh(model);
+    for (int joined = 1; joined <= 4; ++joined) mesh.join(room);
+    const Span first{0, half};
+    const Span last{layers - half, layers};
+    std::vector<Span> spans = mesh.spans();
+    CHECK(spans[0] == first);
+    CHECK(spans[1] == last);
+    std::sort(spans.begin(), spans.end());
+    CHECK(spans == std::vector<Span>{first, first, last, last});
+    CHECK(mesh.generate().ids() == mesh.alone());
+
+    // Both that served the last layers die: one of the others, and not both, takes their place.
+    std::vector<std::size_t> doomed;
+    for (std::size_t i = 0; i < 4; ++i) {
+      if (mesh.spans()[i] == last) doomed.insert(doomed.begin(), i);
+    }
+    for (const std::size_t index : doomed) mesh.kill(index);
+    const std::optional<Span> moved = mesh.await_move();
+    REQUIRE(moved);
+    CHECK(*moved == last);
+    spans = mesh.spans();
+    std::sort(spans.begin(), spans.end());
+    CHECK(spans == std::vector<Span>{first, last});
+    const auto told = mesh.generate();
+    INFO(told.errors);
+    REQUIRE(told.status == 0);
+    CHECK(told.ids() == mesh.alone());
+    CHECK(told.last.at("hops").size() == 2);
+  }
+
+  TEST_CASE("far-node starts by its environment alone") {
+    const std::string model = any_model();
+    GrowingMesh mesh(model);
+    const std::string port = std::to_string(free_port());
+    const std::string dht = std::to_string(free_port());
+    auto node = cli::ChildProcess::start(
+        {kProgram, "far-node", "start", "--ephemeral", "--dht-port", dht, "--first-look", "0.2"},
+        {"FAR_NODE_MODEL=" + model, "FAR_NODE_NUM_BLOCKS=2", "FAR_NODE_PORT=" + port,
+         "FAR_NODE_PUBLIC_ADDR=127.0.0.1", "FAR_NODE_DTYPE=float32"});
+    REQUIRE(node);
+    const auto line = node->read_line(2min);
+    REQUIRE(line);
+    CHECK(line->starts_with("listening on 0.0.0.0:" + port + " with layers 0:2 of "));
+    CHECK(line->find(", f32/") != std::string::npos);
+  }
+
+  TEST_CASE("a machine without room for one layer says what one takes, and promises nothing") {
+    const std::vector<std::string> flags{"node",         "--model", any_model(), "--ephemeral",
+                                         "--dht-port",   "0",       "--listen",  "127.0.0.1:0",
+                                         "--first-look", "0.2"};
+    const Ended poor = run(flags + std::vector<std::string>{"--memory", "0.01"});
+    CHECK(poor.status != 0);
+    CHECK(poor.output.empty());
+    CHECK(poor.errors.find("one layer in") != std::string::npos);
+    const Ended wrong = run(flags + std::vector<std::string>{"--num-blocks", "many"});
+    CHECK(wrong.status == 2);
+    CHECK(wrong.errors.find("--num-blocks wants a number or auto") != std::string::npos);
+    const Ended nowhere = run({"node", "--model", any_model(), "--ephemeral", "--layers", "auto",
+                               "--listen", "127.0.0.1:0"});
+    CHECK(nowhere.status == 2);
+    CHECK(nowhere.errors.find("say how to find it") != std::string::npos);
+  }
+}
+
+}  // namespace farmesh::test
