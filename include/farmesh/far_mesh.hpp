@@ -129,9 +129,10 @@ struct MeshUsage {
   std::uint64_t tokens = 0;         // generated; while the stream runs, pieces of text so far
   double ttft_ms = 0;               // from the call to the first text
   FinishReason finish = FinishReason::none;
-  std::optional<Far> cost;          // known at the end
-  std::vector<NodeUse> nodes_used;  // in route order; known at the end
-  std::uint32_t resumed = 0;        // times that a broken stream was gone on with
+  std::optional<Far> cost;  // known at the end
+  /// In route order, known at the end; of a resumed stream, who made what came since.
+  std::vector<NodeUse> nodes_used;
+  std::uint32_t resumed = 0;  // times that a broken stream was gone on with
 };
 
 /// An answer as it is made.

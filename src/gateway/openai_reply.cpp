@@ -92,6 +92,7 @@ void write_usage(JsonWriter& json, const TokenCounts& counts, std::string_view c
   json.key("prompt_tokens_details").begin_object().field("cached_tokens", counts.cached);
   json.end_object();
   if (!cost_far.empty()) json.field("cost_far", cost_far);
+  if (!counts.nodes.empty()) write_nodes_used(json, counts.nodes);
   json.end_object();
 }
 

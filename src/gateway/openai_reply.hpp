@@ -15,6 +15,8 @@
 
 #include <farmesh/session.hpp>
 
+#include "gateway/platform_codec.hpp"
+
 namespace farmesh::gateway {
 
 /// What every chunk of an answer repeats.
@@ -29,7 +31,8 @@ struct ReplyHead {
 struct TokenCounts {
   std::uint64_t prompt = 0;
   std::uint64_t completion = 0;
-  std::uint64_t cached = 0;  // of the prompt
+  std::uint64_t cached = 0;     // of the prompt
+  std::vector<NodeUsed> nodes;  // who made them, told as a field of ours; empty leaves it out
 };
 
 /// A token's own bytes, which need not be whole characters.

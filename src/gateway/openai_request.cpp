@@ -95,6 +95,7 @@ void read_stream_options(JsonFields& fields, OpenAiOptions& options) {
   }
   JsonFields inner(*given, "stream_options");
   options.include_usage = inner.flag("include_usage").value_or(false);
+  options.include_nodes = inner.flag("include_nodes").value_or(false);
   inner.ignore({"include_obfuscation"});
   inner.refuse_others();
   if (inner.failed()) fields.fail(inner.problem());

@@ -36,6 +36,7 @@ struct OpenAiOptions {
   std::uint32_t choices = 1;  // n: each has a seed of its own, seed + index
   bool stream = false;
   bool include_usage = false;  // stream_options
+  bool include_nodes = false;  // ours: who made the tokens, in the usage
   bool logprobs = false;
   std::string user;             // the client's own name for its user; told to nobody
   std::optional<Far> max_cost;  // max_cost_far: the turn ends before it would cost more

@@ -113,7 +113,8 @@ class Answer {
   }
 
   TokenCounts counts() const {
-    return {turn_->prompt_tokens(), turn_->delivered_tokens(), turn_->cached_prompt_tokens()};
+    return {turn_->prompt_tokens(), turn_->delivered_tokens(), turn_->cached_prompt_tokens(),
+            options_.include_nodes ? turn_->nodes_used() : std::vector<NodeUsed>()};
   }
 
   void whole(http::Responder responder) {

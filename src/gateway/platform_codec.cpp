@@ -81,19 +81,23 @@ void write_answer(JsonWriter& json, const PlatformAnswer& answer) {
   json.raw_field("cost_far", answer.cost.to_string()).field("latency_ms", answer.latency_ms);
   json.field("finish_reason", answer.finish);
   if (answer.fallback) json.field("fallback", true);
-  json.key("nodes_used").begin_array();
-  for (const NodeUsed& node : answer.nodes) {
-    json.begin_object().field("node_id", node.node_id);
-    write_layers(json, node.layers);
-    json.end_object();
-  }
-  json.end_array();
+  write_nodes_used(json, answer.nodes);
 }
 
 // Milliseconds and gigabytes for people: no more digits than were measured.
 double rounded(double value) { return std::round(value * 10) / 10; }
 
 }  // namespace
+
+void write_nodes_used(JsonWriter& json, std::span<const NodeUsed> nodes) {
+  json.key("nodes_used").begin_array();
+  for (const NodeUsed& node : nodes) {
+    json.begin_object().field("node_id", node.node_id);
+    write_layers(json, node.layers);
+    json.end_object();
+  }
+  json.end_array();
+}
 
 Checked<PlatformRequest> parse_platform_request(std::string_view body) {
   const Checked<json> parsed = parse_body(body);

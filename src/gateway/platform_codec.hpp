@@ -16,6 +16,7 @@
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
 
+#include "gateway/json_writer.hpp"
 #include "gateway/problem.hpp"
 
 namespace farmesh::gateway {
@@ -56,6 +57,9 @@ struct NodeUsed {
   std::string node_id;
   Span layers;
 };
+/// As the field "nodes_used" of the object being written.
+void write_nodes_used(JsonWriter& json, std::span<const NodeUsed> nodes);
+
 struct PlatformAnswer {
   std::string request_id;
   std::string model_id;

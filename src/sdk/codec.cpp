@@ -116,7 +116,7 @@ json options_of(const AskOptions& options, const std::string& model) {
   const SamplingOptions& sampling = options.sampling;
   json body{{"model", model},
             {"stream", true},
-            {"stream_options", {{"include_usage", true}}},
+            {"stream_options", {{"include_usage", true}, {"include_nodes", true}}},
             {"max_tokens", options.max_tokens},
             {"temperature", sampling.temperature},
             {"top_p", sampling.top_p}};

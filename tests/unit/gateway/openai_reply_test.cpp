@@ -57,6 +57,11 @@ TEST_SUITE("gateway/openai_reply") {
     CHECK(last["usage"]["completion_tokens"] == 3);
     CHECK(last["usage"]["total_tokens"] == 8);
     CHECK(last["usage"]["cost_far"] == "0.0003");
+    CHECK_FALSE(last["usage"].contains("nodes_used"));
+    const auto told = nlohmann::json::parse(
+        usage_chunk(head, true, {5, 3, 0, {{"aa", {0, 2}}, {"bb", {2, 3}}}}, "0.0003"));
+    CHECK(told["usage"]["nodes_used"].dump() ==
+          R"([{"layers":[0,1],"node_id":"aa"},{"layers":[2],"node_id":"bb"}])");
   }
 
   TEST_CASE("a chat's log-probabilities show a token's own bytes, whole characters or not") {

@@ -55,22 +55,23 @@ TEST_SUITE("gateway/openai_request") {
   }
 
   TEST_CASE("every sampling field arrives where it belongs") {
-    const ChatRequest request = chat_with({{"temperature", 0.5},
-                                           {"top_p", 0.25},
-                                           {"presence_penalty", -1},
-                                           {"frequency_penalty", 2},
-                                           {"seed", -1},
-                                           {"n", 3},
-                                           {"stop", {"a", "b"}},
-                                           {"logit_bias", {{"7", -100}}},
-                                           {"logprobs", true},
-                                           {"top_logprobs", 5},
-                                           {"max_tokens", 4},
-                                           {"max_completion_tokens", 9},
-                                           {"top_k", 3},
-                                           {"max_cost_far", "0.05"},
-                                           {"stream", true},
-                                           {"stream_options", {{"include_usage", true}}}});
+    const ChatRequest request =
+        chat_with({{"temperature", 0.5},
+                   {"top_p", 0.25},
+                   {"presence_penalty", -1},
+                   {"frequency_penalty", 2},
+                   {"seed", -1},
+                   {"n", 3},
+                   {"stop", {"a", "b"}},
+                   {"logit_bias", {{"7", -100}}},
+                   {"logprobs", true},
+                   {"top_logprobs", 5},
+                   {"max_tokens", 4},
+                   {"max_completion_tokens", 9},
+                   {"top_k", 3},
+                   {"max_cost_far", "0.05"},
+                   {"stream", true},
+                   {"stream_options", {{"include_usage", true}, {"include_nodes", true}}}});
     const SamplingOptions& sampling = request.options.generate.sampling;
     CHECK(sampling.temperature == 0.5f);
     CHECK(sampling.top_p == 0.25f);
@@ -90,6 +91,7 @@ TEST_SUITE("gateway/openai_request") {
     CHECK(request.options.max_cost == Far::parse("0.05"));
     CHECK(request.options.stream);
     CHECK(request.options.include_usage);
+    CHECK(request.options.include_nodes);
   }
 
   TEST_CASE("text parts are joined, and a developer is the system") {
