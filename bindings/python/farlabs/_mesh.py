@@ -1,0 +1,278 @@
+"""FarMesh and its streams: names, types and protocols over the native half."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, AsyncIterator, Iterator, Mapping, Sequence
+
+from . import _farlabs
+from ._types import DailyEarning, Earnings, Model, NodeUse, Status, Usage
+
+_open_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_streams() -> None:
+    # No thread may come back to an interpreter that ends.
+    for stream in list(_open_streams):
+        stream.close()
+    _farlabs.let_go()
+
+
+class Stream(Iterator[str], AsyncIterator[str]):
+    """An answer as it is made: pieces of text for ``for`` and for ``async for``.
+
+    Leaving the loop, ``close()`` and the end of a ``with`` block end it at the other end too.
+    """
+
+    __slots__ = ("_native", "__weakref__")
+
+    def __init__(self, native: _farlabs.Stream) -> None:
+        self._native = native
+        _open_streams.add(self)
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> str:
+        text = self._native.next()
+        if text is None:
+            raise StopIteration
+        return text
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> str:
+        while not self._native.ready():
+            await self._wake()
+        text = self._native.next()
+        if text is None:
+            raise StopAsyncIteration
+        return text
+
+    async def _wake(self) -> None:
+        """Returns when there may be something to read."""
+        import asyncio  # who waits has it already; others need not wait for it
+
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+
+        def set_woken() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        def wake() -> None:  # on a thread of the library's
+            try:
+                loop.call_soon_threadsafe(set_woken)
+            except RuntimeError:
+                pass  # the loop was closed: nobody waits
+
+        self._native.on_ready(wake)
+        await woken
+
+    def text(self) -> str:
+        """Waits for the end. The whole answer, with what was read before."""
+        return self._native.text()
+
+    async def atext(self) -> str:
+        """``text()`` for event loops."""
+        async for _ in self:
+            pass
+        return self._native.text()
+
+    @property
+    def usage(self) -> Usage:
+        prompt, tokens, ttft, finish, cost, nodes, resumed = self._native.usage()
+        used = [NodeUse(*node) for node in nodes]
+        return Usage(prompt, tokens, ttft, finish, cost, used, resumed)
+
+    @property
+    def cost_far(self) -> Decimal | None:
+        """What the answer costs, exactly; None until that is known."""
+        return self.usage.cost_far
+
+    @property
+    def nodes_used(self) -> list[NodeUse]:
+        """Who made the answer, in route order; empty until that is known."""
+        return self.usage.nodes_used
+
+    @property
+    def request_id(self) -> str | None:
+        return self._native.request_id() or None
+
+    def close(self) -> None:
+        """Ends the answer; what was not read is dropped. Any thread, any number of times."""
+        self._native.close()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _text(value: str, what: str) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    return value.encode()
+
+
+class FarMesh:
+    """The mesh: ask, and text streams back.
+
+    At a coordinator: ``FarMesh(api_key="…")``. ``api_key`` and ``base_url`` come from the
+    environment variables FARLABS_API_KEY and FARLABS_BASE_URL where they are not given; without any,
+    the public tier of http://localhost:8100 answers.
+
+    Without a coordinator: ``FarMesh(bootstrap="/ip4/…/tcp/31337", model="FOLDER")`` finds the peers
+    itself. FOLDER holds config.json, the tokenizer and, unless ``remote_head``, the head's weights.
+    ``peers=["HOST:PORT"]`` names them instead, and ``local=True`` computes every layer here.
+
+    Timeouts are in seconds, ``timeout`` of silence. Calls that fail in passing are tried again
+    ``max_retries`` times, and a stream that breaks goes on where it broke.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        model: str | None = None,
+        timeout: float = 120.0,
+        connect_timeout: float = 10.0,
+        max_retries: int = 4,
+        ca_file: str | None = None,
+        bootstrap: str | Sequence[str] | None = None,
+        peers: Sequence[str] | None = None,
+        local: bool = False,
+        remote_head: bool = False,
+        threads: int = 0,
+        join_token_file: str | None = None,
+    ) -> None:
+        if bootstrap is None and peers is None and not local:
+            self._native = _farlabs.Mesh.connect(
+                api_key or "",
+                base_url or "",
+                model or "",
+                connect_timeout,
+                timeout,
+                max_retries,
+                ca_file or "",
+            )
+            return
+        if api_key is not None or base_url is not None:
+            raise TypeError("api_key and base_url are a coordinator's; bootstrap, peers and local do without")
+        if not model:
+            raise TypeError("without a coordinator, model must name the model's folder")
+        starts = [bootstrap] if isinstance(bootstrap, str) else list(bootstrap or [])
+        self._native = _farlabs.Mesh.open(
+            model, starts, list(peers or []), local, remote_head, threads, join_token_file or ""
+        )
+
+    def chat(
+        self,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, str]] | None = None,
+        model: str | None = None,
+        max_tokens: int = 512,
+        temperature: float = 0.7,
+        top_p: float = 0.9,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        max_cost_far: Decimal | str | None = None,
+    ) -> Stream:
+        """Answers ``prompt``, or the conversation ``messages`` so far (each with "role" and
+        "content"). Nothing is waited for: what goes wrong is raised where the stream is read."""
+        if (prompt is None) == (messages is None):
+            raise TypeError("chat() takes a prompt or messages")
+        if messages is None:
+            messages = [{"role": "user", "content": prompt or ""}]
+            _text(prompt, "prompt")  # type: ignore[arg-type]
+        told = [(_text(m["role"], "role"), _text(m["content"], "content")) for m in messages]
+        return Stream(self._native.chat(told, _options(locals())))
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        max_tokens: int = 512,
+        temperature: float = 0.7,
+        top_p: float = 0.9,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        max_cost_far: Decimal | str | None = None,
+    ) -> Stream:
+        """Continues ``prompt`` as it stands. As chat() otherwise."""
+        text = _text(prompt, "prompt")
+        return Stream(self._native.generate(text, _options(locals())))
+
+    def models(self) -> list[Model]:
+        """Every model that is served."""
+        return [Model(*row) for row in self._native.models()]
+
+    def status(self, model: str | None = None) -> Status:
+        """How a model stands; without one, this FarMesh's own."""
+        return Status(*self._native.status(model or ""))
+
+    def earnings(self, wallet: str) -> Earnings:
+        """What the nodes of ``wallet`` (0x…) have earned. Asked of a coordinator only."""
+        *head, history = self._native.earnings(wallet)
+        return Earnings(*head, [DailyEarning(*day) for day in history])
+
+
+_OPTIONS = (
+    "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+    "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop", "ignore_eos",
+    "max_cost_far",
+)  # fmt: skip
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among a call's arguments, in the native half's types."""
+    options = {name: given[name] for name in _OPTIONS if given[name] is not None}
+    if isinstance(options.get("stop"), str):
+        options["stop"] = [options["stop"]]
+    if "logit_bias" in options:
+        options["logit_bias"] = dict(options["logit_bias"])
+    if "max_cost_far" in options:
+        options["max_cost_far"] = format(Decimal(options["max_cost_far"]), "f")
+    return options

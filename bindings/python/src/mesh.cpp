@@ -1,0 +1,207 @@
+// FarMesh and its streams, as farlabs/_mesh.py wraps them.
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "binding.hpp"
+
+namespace farlabs {
+namespace {
+
+using namespace farmesh;
+using std::chrono::milliseconds;
+
+using Mesh = std::shared_ptr<FarMesh>;
+
+/// A Python callable that any thread may call and let go.
+std::function<void()> wake_function(py::object callable) {
+  const auto forget = [](py::object* held) {
+    if (_Py_IsFinalizing()) return;  // nobody may take the interpreter any more
+    const py::gil_scoped_acquire acquire;
+    delete held;
+  };
+  std::shared_ptr<py::object> shared(new py::object(std::move(callable)), forget);
+  return [shared] {
+    if (_Py_IsFinalizing()) return;
+    const py::gil_scoped_acquire acquire;
+    try {
+      (*shared)();
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("farlabs: waking an event loop");
+    }
+  };
+}
+
+std::optional<std::string> next(const Held<MeshStream>& held) {
+  MeshStream& stream = *held;
+  while (!stream.wait(milliseconds(0))) {
+    if (wait_aside([&stream] { return stream.wait(kSignalInterval); })) break;
+    heed_signals();
+  }
+  MeshResult<std::optional<std::string>> text = [&stream] {
+    const py::gil_scoped_release release;
+    return stream.next();
+  }();
+  return value_of(std::move(text));
+}
+
+std::string text(const Held<MeshStream>& held) {
+  while (next(held)) {
+  }
+  return value_of(held->text());
+}
+
+void on_ready(const Held<MeshStream>& held, py::object callable) {
+  std::function<void()> wake = wake_function(std::move(callable));
+  const py::gil_scoped_release release;
+  held->on_ready(std::move(wake));
+}
+
+py::tuple usage_of(const MeshStream& stream) {
+  const MeshUsage usage = stream.usage();
+  py::list nodes;
+  for (const NodeUse& node : usage.nodes_used) {
+    nodes.append(py::make_tuple(node.node_id, node.layers.begin, node.layers.end));
+  }
+  return py::make_tuple(usage.prompt_tokens, usage.tokens, usage.ttft_ms,
+                        std::string(name(usage.finish)),
+                        usage.cost ? decimal(*usage.cost) : py::none(), nodes, usage.resumed);
+}
+
+AskOptions options_of(const py::dict& given) {
+  AskOptions options;
+  SamplingOptions& sampling = options.sampling;
+  const auto read = [&given](const char* key, auto& field) {
+    if (!given.contains(key)) return;
+    const py::object value = given[key];
+    if (value.is_none()) return;
+    try {
+      field = value.cast<std::decay_t<decltype(field)>>();
+    } catch (const py::cast_error&) {
+      throw py::type_error(std::string(key) + " cannot be " + std::string(py::repr(value)));
+    }
+  };
+  read("model", options.model);
+  read("max_tokens", options.max_tokens);
+  read("temperature", sampling.temperature);
+  read("top_p", sampling.top_p);
+  read("top_k", sampling.top_k);
+  read("min_p", sampling.min_p);
+  read("repetition_penalty", sampling.repetition_penalty);
+  read("presence_penalty", sampling.presence_penalty);
+  read("frequency_penalty", sampling.frequency_penalty);
+  read("stop", options.stop);
+  read("ignore_eos", options.ignore_eos);
+  std::map<std::uint32_t, float> biases;
+  read("logit_bias", biases);
+  for (const auto& [token, bias] : biases) sampling.logit_bias.push_back({token, bias});
+  std::int64_t seed = 0;
+  read("seed", seed);
+  if (given.contains("seed") && !given["seed"].is_none()) options.seed = std::uint64_t(seed);
+  std::string cost;
+  read("max_cost_far", cost);
+  if (!cost.empty()) {
+    options.max_cost = Far::parse(cost);
+    if (!options.max_cost) throw py::value_error("max_cost_far is no amount of $FAR");
+  }
+  return options;
+}
+
+Held<MeshStream> generate(const Mesh& mesh, const std::string& prompt, const py::dict& options) {
+  const AskOptions ask = options_of(options);
+  const py::gil_scoped_release release;
+  return Held(mesh->generate(prompt, ask));
+}
+
+Held<MeshStream> chat(const Mesh& mesh,
+                      const std::vector<std::pair<std::string, std::string>>& messages,
+                      const py::dict& options) {
+  const AskOptions ask = options_of(options);
+  std::vector<ChatMessage> told;
+  for (const auto& [role, content] : messages) told.push_back({role, content});
+  const py::gil_scoped_release release;
+  return Held(mesh->chat(told, ask));
+}
+
+Mesh connect(const std::string& api_key, const std::string& base_url, const std::string& model,
+             double connect_timeout, double timeout, int max_retries, const std::string& ca_file) {
+  const auto ms = [](double seconds) { return milliseconds(std::int64_t(seconds * 1e3)); };
+  ConnectOptions options;
+  options.api_key = api_key;
+  options.base_url = base_url;
+  options.model = model;
+  options.connect_timeout = ms(connect_timeout);
+  options.timeout = ms(timeout);
+  options.max_retries = max_retries;
+  options.ca_file = ca_file;
+  return std::make_shared<FarMesh>(value_of(FarMesh::connect(std::move(options))));
+}
+
+Mesh open(const std::string& folder, const std::vector<std::string>& bootstrap,
+          const std::vector<std::string>& peers, bool local, bool remote_head, int threads,
+          const std::string& join_token_file) {
+  ModelOptions options;
+  options.folder = folder;
+  options.peers = peers;
+  options.local = local;
+  options.remote_head = remote_head;
+  options.threads = threads;
+  options.identity.join_token_file = join_token_file;
+  options.discovery.bootstrap = bootstrap;
+  return std::make_shared<FarMesh>(
+      value_of(wait_for([options] { return FarMesh::open(options); })));
+}
+
+py::list models(const Mesh& mesh) {
+  py::list rows;
+  for (const MeshModel& model : value_of(wait_for([mesh] { return mesh->models(); }))) {
+    rows.append(py::make_tuple(model.model_id, model.active_nodes, decimal(model.price_per_token),
+                               model.available));
+  }
+  return rows;
+}
+
+py::tuple status(const Mesh& mesh, const std::string& model) {
+  const MeshStatus now = value_of(wait_for([mesh, model] { return mesh->status(model); }));
+  return py::make_tuple(now.model_id, now.active_nodes, now.active_sessions,
+                        decimal(now.price_per_token), now.connected);
+}
+
+py::tuple earnings(const Mesh& mesh, const std::string& wallet) {
+  const MeshEarnings earned = value_of(wait_for([mesh, wallet] { return mesh->earnings(wallet); }));
+  py::list history;
+  for (const DailyEarning& day : earned.history) {
+    history.append(py::make_tuple(day.date, decimal(day.amount)));
+  }
+  return py::make_tuple(earned.wallet, decimal(earned.total), decimal(earned.pending),
+                        earned.tokens_served, earned.active_nodes, earned.avg_uptime_percent,
+                        history);
+}
+
+}  // namespace
+
+void register_mesh(py::module_& module) {
+  module.def("let_go", let_go);
+
+  py::class_<Held<MeshStream>>(module, "Stream")
+      .def("next", next)
+      .def("ready", [](const Held<MeshStream>& held) { return held->wait(milliseconds(0)); })
+      .def("on_ready", on_ready)
+      .def("text", text)
+      .def("close", [](const Held<MeshStream>& held) { held->close(); })
+      .def("usage", [](const Held<MeshStream>& held) { return usage_of(*held); })
+      .def("request_id", [](const Held<MeshStream>& held) { return held->request_id(); });
+
+  py::class_<FarMesh, Mesh>(module, "Mesh")
+      .def_static("connect", connect)
+      .def_static("open", open)
+      .def("generate", generate)
+      .def("chat", chat)
+      .def("models", models)
+      .def("status", status)
+      .def("earnings", earnings);
+}
+
+}  // namespace farlabs

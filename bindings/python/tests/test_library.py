@@ -1,0 +1,49 @@
+"""The library's own types: peers, models and the ledger."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from conftest import LAYERS, MODEL
+
+import farlabs
+from farlabs import ContributionLedger, DistributedModel, FarMesh, Peer
+
+
+def test_peers_of_this_process_serve_a_mesh():
+    half = LAYERS // 2
+    with (
+        Peer.start(MODEL, (0, half), threads=1) as first,
+        Peer.start(MODEL, (half, LAYERS), threads=1) as second,
+    ):
+        stream = FarMesh(peers=[first.address, second.address], model=MODEL).generate(
+            "Once upon a time", max_tokens=5, temperature=0
+        )
+        assert len(stream.text()) > 0
+        assert [node.node_id for node in stream.nodes_used] == [first.node_id, second.node_id]
+        assert first.stats()["rows"] > 0
+
+
+def test_a_model_tells_what_it_is_and_its_tokens():
+    model = DistributedModel.open(MODEL, local=True, threads=1)
+    info = model.info()
+    assert info["num_layers"] == LAYERS and info["peers"] == []
+    ids = model.encode("Once upon a time")
+    assert model.decode(ids).strip() == "Once upon a time"
+    assert b"".join(map(model.token_bytes, ids)).decode().strip() == "Once upon a time"
+    with pytest.raises(farlabs.NotFoundError):
+        DistributedModel.open("/nowhere", local=True)
+
+
+def test_the_ledger_knows_what_a_stream_cost(mesh, at):
+    stream = at.generate("Once upon a time", max_tokens=7, temperature=0)
+    stream.text()
+    ledger = ContributionLedger.open(mesh.ledger)
+    session = ledger.session_of_request(stream.request_id)
+    assert session["tokens_generated"] == 7
+    assert session["total_cost_far"] == stream.cost_far == Decimal("0.0007")
+    assert sum(part["payment_far"] for part in session["contributions"]) == stream.cost_far
+    assert ledger.audit()["findings"] == []
+    with pytest.raises(farlabs.NotFoundError):
+        ledger.session("none")
