@@ -15,16 +15,25 @@ using std::chrono::milliseconds;
 
 using Mesh = std::shared_ptr<FarMesh>;
 
+/// Nobody may take the interpreter any more.
+bool is_finalizing() {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
+}
+
 /// A Python callable that any thread may call and let go.
 std::function<void()> wake_function(py::object callable) {
   const auto forget = [](py::object* held) {
-    if (_Py_IsFinalizing()) return;  // nobody may take the interpreter any more
+    if (is_finalizing()) return;
     const py::gil_scoped_acquire acquire;
     delete held;
   };
   std::shared_ptr<py::object> shared(new py::object(std::move(callable)), forget);
   return [shared] {
-    if (_Py_IsFinalizing()) return;
+    if (is_finalizing()) return;
     const py::gil_scoped_acquire acquire;
     try {
       (*shared)();
