@@ -9,8 +9,10 @@ namespace farmesh::node {
 namespace {
 
 constexpr std::uint32_t kLastTurn = 8;  // nobody waits longer, however many are before him
-// The mesh may be noisy: changes are looked at together.
+// The mesh may be noisy: changes are looked at together, and looking takes a small part of the time
+// even where ten thousand nodes are to be looked at.
 constexpr std::chrono::milliseconds kBetweenLooks{200};
+constexpr int kPartOfTime = 20;
 
 }  // namespace
 
@@ -70,11 +72,14 @@ void Life::nudge() {
 void Life::run() {
   using Clock = std::chrono::steady_clock;
   for (;;) {
-    const std::optional<SpanMove> due = patience_.consider(actions_.look(), Clock::now());
+    const TimePoint began = Clock::now();
+    const std::optional<SpanMove> wish = actions_.look();
+    const Duration rest = std::max<Duration>(kBetweenLooks, (Clock::now() - began) * kPartOfTime);
+    const std::optional<SpanMove> due = patience_.consider(wish, Clock::now());
     if (due) actions_.move(*due);
     const TimePoint next = patience_.next_look(Clock::now());
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, kBetweenLooks, [this] { return ending_; });
+    changed_.wait_for(lock, rest, [this] { return ending_; });
     changed_.wait_until(lock, next, [this] { return ending_ || nudged_; });
     nudged_ = false;
     if (ending_) return;

@@ -133,6 +133,8 @@ MeshCoverage ServingNode::coverage() {
   runtime_.run_blocking([&] {
     for (const discovery::RecordPtr& one : mesh_->directory().view()) {
       const discovery::NodeRecord& record = one->record;
+      // What this node said in an earlier life may still be about.
+      if (record.id == runtime_.node_id()) continue;
       if (record.span.empty() || record.num_layers != mesh.num_layers) continue;
       mesh.others.push_back({record.id, record.span, record.layer_us});
     }

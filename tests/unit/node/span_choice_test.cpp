@@ -154,6 +154,46 @@ TEST_SUITE("node/span_choice") {
     }
   }
 
+  TEST_CASE(
+      "nodes that go at the same time, and look again before they do, leave nothing to nobody") {
+    std::mt19937 random(3);
+    for (int round = 0; round < 60; ++round) {
+      CAPTURE(round);
+      Mesh mesh{static_cast<std::uint32_t>(4 + random() % 12)};
+      const std::size_t count = 6 + random() % 10;
+      const std::uint32_t size = 3 + random() % 2;
+      for (std::size_t i = 0; i < count; ++i) {
+        const auto begin = static_cast<std::uint32_t>(random() % (mesh.num_layers - size + 1));
+        mesh.nodes.push_back({id_of(i + 1), {begin, begin + size}});
+      }
+      bool wished = true;
+      for (int moves = 0; wished; ++moves) {
+        REQUIRE(moves < 2'000);
+        // Whoever wishes to and is not patient enough tells that it leaves, whosever turn it is.
+        wished = false;
+        std::vector<std::optional<SpanMove>> wishes(mesh.nodes.size());
+        MeshCoverage staying{mesh.num_layers, {}};
+        for (std::size_t i = 0; i < mesh.nodes.size(); ++i) {
+          const auto wish = mesh.move_of(i);
+          wished = wished || wish;
+          if (wish && random() % 3 == 0) wishes[i] = wish;
+          if (!wishes[i]) staying.others.push_back(mesh.nodes[i]);
+        }
+        const auto before = mesh.counts();
+        for (std::size_t i = 0; i < mesh.nodes.size(); ++i) {
+          if (wishes[i] && may_leave(staying, mesh.nodes[i].span, wishes[i]->span)) {
+            mesh.nodes[i].span = wishes[i]->span;
+          }
+        }
+        const auto after = mesh.counts();
+        for (std::uint32_t layer = 0; layer < mesh.num_layers; ++layer) {
+          REQUIRE((before[layer] == 0 || after[layer] > 0));
+        }
+      }
+      CHECK(uncovered_layers(mesh.all()) == 0);
+    }
+  }
+
   TEST_CASE("a hole beyond the next node closes in a chain of moves, none of which opens another") {
     // Only the first layers have a spare, the hole is at the other end.
     Mesh mesh{9, {{id_of(1), {0, 3}}, {id_of(2), {2, 5}}, {id_of(3), {4, 7}}}};
