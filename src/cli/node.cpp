@@ -30,6 +30,7 @@
 #include "cli/verbs.hpp"
 #include "cli/wallet_proof.hpp"
 #include "http/url.hpp"
+#include "node/hardware.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -114,6 +115,7 @@ std::unique_ptr<Registration> register_at(const NodeFlags& flags, const PeerOpti
   facts.numerics_class = peer.numerics_class();
   facts.public_addr = options.advertise.empty() ? peer.address() : options.advertise;
   facts.location = flags.location;
+  facts.hardware = node::detect_hardware();
   facts.wallet = std::move(wallet);
   facts.sign = [&peer](std::string_view domain, std::string_view message) {
     return peer.sign(domain, message);

@@ -1,11 +1,12 @@
 #include "cli/registration.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "base/digest.hpp"
 #include "base/log.hpp"
@@ -49,24 +50,19 @@ std::int64_t unix_ms() {
 }
 
 std::string body_of(const NodeFacts& facts) {
-  ordered_json body{{"node_id", facts.node_id},
-                    {"wallet_address", ""},
-                    {"model_id", facts.model_id},
-                    {"gpu_model", ""},
-                    {"vram_gb", 0},
-                    {"public_addr", facts.public_addr},
-                    {"location", facts.location},
-                    {"signature", ""},
-                    {"cpu_cores", available_cores()}};
+  const std::vector<node::Gpu>& gpus = facts.hardware.gpus;
+  std::uint64_t vram_bytes = 0;
+  for (const node::Gpu& gpu : gpus) vram_bytes += gpu.memory_bytes;
+  ordered_json body{
+      {"node_id", facts.node_id},          {"wallet_address", ""},
+      {"model_id", facts.model_id},        {"gpu_model", gpus.empty() ? "" : gpus.front().name},
+      {"vram_gb", vram_bytes >> 30},       {"public_addr", facts.public_addr},
+      {"location", facts.location},        {"signature", ""},
+      {"cpu_cores", facts.hardware.cores}, {"ram_gb", facts.hardware.memory_bytes >> 30}};
   if (facts.wallet) {
     body["wallet_address"] = evm::to_string(facts.wallet->statement.wallet);
     body["wallet_statement"] = *evm::statement_text(facts.wallet->statement);
     body["signature"] = "0x" + to_hex(facts.wallet->signature.to_bytes());
-  }
-  const long pages = ::sysconf(_SC_PHYS_PAGES);
-  const long page_bytes = ::sysconf(_SC_PAGESIZE);
-  if (pages > 0 && page_bytes > 0) {
-    body["ram_gb"] = std::uint64_t(pages) * std::uint64_t(page_bytes) >> 30;
   }
   if (!facts.layers.empty()) {
     body["span"] = {{"start", facts.layers.begin}, {"end", facts.layers.end}};

@@ -20,6 +20,7 @@
 
 #include "evm/wallet_statement.hpp"
 #include "http/client.hpp"
+#include "node/hardware.hpp"
 
 namespace farmesh::cli {
 
@@ -33,6 +34,7 @@ struct NodeFacts {
   std::string numerics_class;  // its precision is its first part
   std::string public_addr;
   std::string location;
+  node::Hardware hardware;
   std::optional<evm::SignedStatement> wallet;
   /// The node key's signature, as Peer::sign() gives it.
   std::function<Result<std::string>(std::string_view domain, std::string_view message)> sign;
