@@ -31,15 +31,15 @@ Examples:
 Environment:
   FAR_MESH_DHT_BOOTSTRAP, DHT_BOOTSTRAP_NODES
                          as --bootstrap, where no flag says how to find peers
-  FAR_DISCOVERY_URL, FAR_NODE_DTYPE, FAR_NODE_MODEL, FAR_NODE_NUM_BLOCKS, FAR_NODE_PORT,
-  FAR_NODE_PUBLIC_ADDR, FAR_NODE_WALLET, FAR_NODE_WALLET_PROOF
-                         flags of node
+  FAR_NODE_MODEL, FAR_NODE_DTYPE, FAR_NODE_NUM_BLOCKS, FAR_NODE_PORT, FAR_NODE_PUBLIC_ADDR
+                         what node serves, and where
+  FAR_DISCOVERY_URL, FAR_NODE_WALLET, FAR_NODE_WALLET_PROOF
+                         where node registers, and for whom
   LOG_LEVEL              debug, info, warning or error; default info for what serves, else error
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
   FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
   POSTGRES_URL           the ledger; DATABASE_URL is read when it is not set
-  ESCROW_CONTRACT_ADDRESS
-                         as --escrow of payout and ledger
+  ESCROW_CONTRACT_ADDRESS  as --escrow of payout and ledger
   DEFAULT_MODEL_ID       a flag of coordinator, as docs/cli.md lists them
   FARMESH_TORCH_LIBRARY  the compute engine; default libfarmesh_torch.so beside the program
   FARMESH_ISA            avx512vnni, avx512, avx2 or portable kernels; default the CPU's best
