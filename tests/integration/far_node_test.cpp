@@ -59,13 +59,16 @@ class GrowingMesh {
     return std::nullopt;
   }
 
-  Generated generate() const {
-    return test::generate({"--model", model_, "--prompt", kStoryPrompt, "--temperature", "0",
-                           "--max-tokens", "24", "--bootstrap", bootstrap_});
+  std::vector<std::string> alone_flags(int tokens) const {
+    return {"--model",       model_, "--prompt",     kStoryPrompt,          "--ignore-eos",
+            "--temperature", "0",    "--max-tokens", std::to_string(tokens)};
   }
-  std::vector<TokenId> alone() const {
-    const auto alone = test::generate({"--model", model_, "--prompt", kStoryPrompt, "--temperature",
-                                       "0", "--max-tokens", "24", "--local"});
+  std::vector<std::string> flags(int tokens) const {
+    return alone_flags(tokens) + std::vector<std::string>{"--bootstrap", bootstrap_};
+  }
+  Generated generate() const { return test::generate(flags(24)); }
+  std::vector<TokenId> alone(int tokens = 24) const {
+    const auto alone = test::generate(alone_flags(tokens) + std::vector<std::string>{"--local"});
     REQUIRE(alone.status == 0);
     return alone.ids();
   }
@@ -115,7 +118,13 @@ TEST_SUITE("integration/far_node") {
     CHECK(spans == std::vector<Span>{first, first, last, last});
     CHECK(mesh.generate().ids() == mesh.alone());
 
-    // Both that served the last layers die: one of the others, and not both, takes their place.
+    // Both that serve the last layers die while a story is told: one of the others, and not both,
+    // takes their place, and the story goes on.
+    constexpr int kLong = 300;
+    auto teller = cli::ChildProcess::start(
+        std::vector<std::string>{kProgram, "generate", "--json"} + mesh.flags(kLong));
+    REQUIRE(teller);
+    for (int line = 0; line < 3; ++line) REQUIRE(teller->read_line(1min));
     std::vector<std::size_t> doomed;
     for (std::size_t i = 0; i < 4; ++i) {
       if (mesh.spans()[i] == last) doomed.insert(doomed.begin(), i);
@@ -127,6 +136,13 @@ TEST_SUITE("integration/far_node") {
     spans = mesh.spans();
     std::sort(spans.begin(), spans.end());
     CHECK(spans == std::vector<Span>{first, last});
+    std::string story = teller->read_all();
+    INFO(teller->errors());
+    REQUIRE(teller->wait() == 0);
+    story.erase(story.find_last_not_of('\n') + 1);
+    const auto whole = nlohmann::json::parse(story.substr(story.rfind('\n') + 1));
+    CHECK(whole.at("token_ids").get<std::vector<TokenId>>() == mesh.alone(kLong));
+
     const auto told = mesh.generate();
     INFO(told.errors);
     REQUIRE(told.status == 0);
