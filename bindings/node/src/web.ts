@@ -24,8 +24,9 @@ export class FarMeshError extends Error {
 }
 
 export interface FarMeshOptions {
+  /** In Node FARLABS_API_KEY, where it is not given; without any, the public tier answers. */
   apiKey?: string;
-  /** http://localhost:8100 unless told; the page's own origin with "". */
+  /** In Node FARLABS_BASE_URL, else http://localhost:8100; the page's own origin with "". */
   baseUrl?: string;
   /** Full id or alias; the coordinator's default without one. */
   model?: string;
@@ -414,6 +415,12 @@ function toJson(body: Json): string {
   return JSON.stringify({ ...body, seed: undefined }).replace(/}$/, `,"seed":${seed}}`);
 }
 
+/** Pages have no environment. */
+function environment(name: string): string | undefined {
+  const process = (globalThis as { process?: { env?: Record<string, string | undefined> } }).process;
+  return process?.env?.[name];
+}
+
 /** The mesh, at a coordinator: ask, and text streams back. */
 export class FarMesh {
   /** @internal */ readonly timeout: number;
@@ -423,12 +430,13 @@ export class FarMesh {
   private model: string;
 
   constructor(options: FarMeshOptions = {}) {
-    this.apiKey = options.apiKey ?? "";
+    this.apiKey = options.apiKey ?? environment("FARLABS_API_KEY") ?? "";
     if (!/^[\x21-\x7e]*$/.test(this.apiKey)) {
       throw new FarMeshError("invalid_request", "invalid_argument",
         "The API key holds spaces, line breaks or what is no ASCII.");
     }
-    this.baseUrl = (options.baseUrl ?? "http://localhost:8100").replace(/\/+$/, "");
+    const baseUrl = options.baseUrl ?? environment("FARLABS_BASE_URL") ?? "http://localhost:8100";
+    this.baseUrl = baseUrl.replace(/\/+$/, "");
     this.model = options.model ?? "";
     this.timeout = options.timeout ?? 120_000;
     this.maxRetries = options.maxRetries ?? 4;

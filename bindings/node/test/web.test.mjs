@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -102,14 +103,33 @@ test("every scenario holds at a coordinator", async (t) => {
   }
 });
 
-test("the product page's snippet streams", async () => {
-  let said = "";
-  const mesh = new FarMesh({ apiKey: "your-api-key", baseUrl });
+const PRODUCT_PAGE = `
+import { FarMesh } from "@farlabs/sdk";
 
-  for await (const token of await mesh.chat("Explain quantum computing")) {
-    said += token;
-  }
-  assert.ok(said);
+const mesh = new FarMesh({ apiKey: "your-api-key" });
+
+for await (const token of await mesh.chat("Explain quantum computing")) {
+  process.stdout.write(token);
+}
+`;
+const PAGE = new URL("docs/sdk-typescript.md", `file://${source}/`);
+const snippets = readFileSync(PAGE, "utf8").match(/(?<=^```ts\n)[^]*?(?=^```)/gm);
+
+for (const [i, snippet] of [PRODUCT_PAGE, ...snippets].entries()) {
+  test(i === 0 ? "the product page's snippet streams" : "the docs' snippet runs", async () => {
+    const child = spawn(process.execPath, ["--input-type=module", "-e", snippet],
+      { env: { ...process.env, FARLABS_BASE_URL: baseUrl }, stdio: ["ignore", "pipe", "inherit"] });
+    let said = "";
+    child.stdout.on("data", (data) => (said += data));
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    assert.equal(code, 0);
+    assert.ok(said);
+  });
+}
+
+const withoutRequire = process.features.require_module ? false : "needs node 20.19";
+test("CommonJS has the same class", { skip: withoutRequire }, () => {
+  assert.equal(createRequire(import.meta.url)("@farlabs/sdk").FarMesh, FarMesh);
 });
 
 test("a web stream, an AbortSignal, models and status", async () => {
