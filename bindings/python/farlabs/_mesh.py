@@ -184,7 +184,7 @@ class FarMesh:
             )
             return
         if api_key is not None or base_url is not None:
-            raise TypeError("api_key and base_url are a coordinator's; bootstrap, peers and local do without")
+            raise TypeError("api_key and base_url are a coordinator's; the mesh itself needs none")
         if not model:
             raise TypeError("without a coordinator, model must name the model's folder")
         starts = [bootstrap] if isinstance(bootstrap, str) else list(bootstrap or [])

@@ -77,8 +77,11 @@ def mesh(tmp_path_factory: pytest.TempPathFactory):
     try:
         peers = [
             start("node", *common, "--layers", f"0:{half}", "--dht-port", str(port)),
-            start("node", *common, "--layers", f"{half}:{LAYERS}", "--bootstrap", bootstrap, "--dht-port", "0"),
-        ]
+            start(
+                "node", *common, "--layers", f"{half}:{LAYERS}", "--bootstrap", bootstrap,
+                "--dht-port", "0",
+            ),
+        ]  # fmt: skip
         ledger = str(folder / "ledger.sqlite")
         url = start(
             "coordinator", "--model", f"org/demo={MODEL}", "--port", "0", "--ledger", ledger,
@@ -138,7 +141,8 @@ def piece(number: int, text: str) -> bytes:
 
 def ending(number: int) -> bytes:
     finish = {"id": "r", "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}
-    usage = {"id": "r", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "cost_far": "0.00000001"}}
+    counts = {"prompt_tokens": 1, "completion_tokens": 2, "cost_far": "0.00000001"}
+    usage = {"id": "r", "choices": [], "usage": counts}
     return (
         f"data: {json.dumps(finish)}\nid: r:{number}\n\n"
         f"data: {json.dumps(usage)}\nid: r:{number + 1}\n\ndata: [DONE]\n\n"

@@ -7,7 +7,7 @@ program=$1 model=$2 environment=$3 packages=$4
 shift 4
 
 if ! ls "$packages"/farlabs/_farlabs.*.so >/dev/null 2>&1; then
-  echo "skipped: the Python package was not built; ./run build needs PyPI once for pybind11 and pytest"
+  echo "skipped: the Python package was not built; ./run test, where PyPI can be reached, builds it"
   exit 77
 fi
 export FARMESH_PROGRAM="$program" FARMESH_MODEL="$model" PYTHONPATH="$packages" PYTHONDONTWRITEBYTECODE=1

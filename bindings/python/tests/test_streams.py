@@ -55,7 +55,8 @@ def test_one_stream_speaks_both_protocols(at):
         first = await anext(stream)
         return first + "".join([text async for text in stream])
 
-    assert asyncio.run(main()) == at.generate("Once upon a time", max_tokens=6, temperature=0).text()
+    whole = at.generate("Once upon a time", max_tokens=6, temperature=0).text()
+    assert asyncio.run(main()) == whole
 
 
 def test_many_streams_in_one_event_loop(at):
@@ -148,7 +149,8 @@ def test_streams_dropped_in_cycles_leave_no_threads():
 
 
 def test_a_stream_that_breaks_goes_on_without_repeating(at):
-    parts = (HEAD + piece(1, "Once"), HEAD + piece(2, " upon")[:9], HEAD + piece(2, " upon") + ending(3))
+    second = piece(2, " upon")
+    parts = (HEAD + piece(1, "Once"), HEAD + second[:9], HEAD + second + ending(3))
     with ScriptedServer(*parts) as server:
         stream = connect(server).generate("x")
         assert list(stream) == ["Once", " upon"]
