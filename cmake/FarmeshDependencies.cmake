@@ -13,6 +13,9 @@ find_path(FARMESH_ASIO_INCLUDE asio.hpp REQUIRED)
 add_library(farmesh_asio INTERFACE)
 target_include_directories(farmesh_asio SYSTEM INTERFACE $<BUILD_INTERFACE:${FARMESH_ASIO_INCLUDE}>)
 target_compile_definitions(farmesh_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED
+  # Asio 1.22 finds it only where a standard header came first, and takes memory from one allocator
+  # and gives it to another when some files have it and some have not.
+  ASIO_HAS_STD_ALIGNED_ALLOC=1
   # Asio 1.22 knows the coroutines of older Clangs only.
   $<$<CXX_COMPILER_ID:Clang>:ASIO_HAS_CO_AWAIT=1 ASIO_HAS_STD_COROUTINE=1>)
 target_link_libraries(farmesh_asio INTERFACE Threads::Threads)
