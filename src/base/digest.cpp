@@ -1,5 +1,7 @@
 #include "base/digest.hpp"
 
+#include <cstring>
+
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
@@ -45,6 +47,14 @@ Sha256Digest hmac_sha256(ByteView key, ByteView data) {
 
 void random_bytes(std::span<std::uint8_t> out) {
   FARMESH_ASSERT(RAND_bytes(out.data(), static_cast<int>(out.size())) == 1);
+}
+
+std::uint64_t random_seed() {
+  std::array<std::uint8_t, 8> bytes;
+  random_bytes(bytes);
+  std::uint64_t seed = 0;
+  std::memcpy(&seed, bytes.data(), sizeof seed);
+  return seed >> 11;
 }
 
 std::string to_hex(std::span<const std::uint8_t> bytes) {

@@ -37,6 +37,9 @@ Sha256Digest hmac_sha256(ByteView key, ByteView data);
 /// Fills with bytes from the operating system's generator; aborts if it fails.
 void random_bytes(std::span<std::uint8_t> out);
 
+/// 53 random bits, for sampling: readers of JSON that know only doubles can give them back.
+std::uint64_t random_seed();
+
 std::string to_hex(std::span<const std::uint8_t> bytes);
 /// Nothing unless `hex` has exactly 2 * out.size() hexadecimal digits.
 bool from_hex(std::string_view hex, std::span<std::uint8_t> out);

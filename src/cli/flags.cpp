@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <utility>
 
@@ -21,15 +20,6 @@ bool parse(std::string_view text, Number& number) {
   const char* end = text.data() + text.size();
   const auto [stopped, failure] = std::from_chars(text.data(), end, number);
   return !text.empty() && failure == std::errc() && stopped == end;
-}
-
-std::uint64_t random_seed() {
-  // 53 bits, so that readers of JSON that know only doubles can give it back.
-  std::array<std::uint8_t, 8> bytes;
-  random_bytes(bytes);
-  std::uint64_t seed = 0;
-  std::memcpy(&seed, bytes.data(), sizeof seed);
-  return seed >> 11;
 }
 
 // Ours, and those that far-node's settings use.

@@ -235,7 +235,7 @@ class Answer {
   const OpenAiOptions options_;
   const bool chat_;
   bool resumed_ = false;
-  std::uint64_t seed_ = options_.has_seed ? options_.generate.sampling.seed : draw_seed();
+  std::uint64_t seed_ = options_.has_seed ? options_.generate.sampling.seed : random_seed();
   std::vector<TurnInput> inputs_;
   std::vector<Choice> choices_;
   std::map<std::uint32_t, std::uint32_t> made_;   // tokens of each sequence

@@ -37,7 +37,7 @@ class Generation {
     if (request_.request_id.empty()) request_.request_id = "req-" + draw_id();
     record_.owner = admitted.caller.account;
     record_.body_digest = std::move(digest);
-    record_.stream = draw_seed();
+    record_.stream = random_seed();
     record_.answer.request_id = request_.request_id;
     headers_ = admitted.headers;
     order_.admitted = std::move(admitted);
@@ -93,7 +93,7 @@ class Generation {
     if (order_.resumption) {
       input.options.sampling.seed = order_.resumption->turn.seed;
     } else if (!request_.has_seed) {
-      input.options.sampling.seed = draw_seed();
+      input.options.sampling.seed = random_seed();
     }
     order_.inputs.push_back(std::move(input));
     return std::nullopt;

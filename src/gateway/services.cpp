@@ -1,8 +1,6 @@
 #include "gateway/services.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -72,14 +70,6 @@ ledger::Latencies RecentLatencies::summary() const {
 std::string fingerprint(const HostedModel& hosted) {
   const ModelSummary summary = hosted.model->state().summary;
   return "fp_" + summary.model_hash.substr(0, 12) + "_" + summary.numerics_class;
-}
-
-std::uint64_t draw_seed() {
-  std::array<std::uint8_t, 8> bytes;
-  random_bytes(bytes);
-  std::uint64_t seed = 0;
-  std::memcpy(&seed, bytes.data(), sizeof seed);
-  return seed >> 11;
 }
 
 std::string draw_id(std::size_t bytes) {

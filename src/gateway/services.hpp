@@ -106,8 +106,6 @@ std::string fingerprint(const HostedModel& hosted);
 /// The model of that name. Fails with 404.
 Checked<HostedModel*> find_model(const Services& services, const std::string& name);
 
-/// A random 53-bit number, which every reader of JSON can give back.
-std::uint64_t draw_seed();
 /// `bytes` random bytes in hexadecimal.
 std::string draw_id(std::size_t bytes = 12);
 

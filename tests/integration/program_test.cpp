@@ -78,7 +78,10 @@ TEST_SUITE("integration/program") {
                                                {"key", "create"},
                                                {"ledger", "migrate"},
                                                {"ledger", "audit"},
-                                               {"ledger", "statement"}}) {
+                                               {"ledger", "statement"},
+                                               {"ledger", "verify"},
+                                               {"ledger", "claims"},
+                                               {"payout"}}) {
       std::string heading = verb[0];
       for (std::size_t i = 1; i < verb.size(); ++i) heading += " " + verb[i];
       INFO(heading);
@@ -99,8 +102,8 @@ TEST_SUITE("integration/program") {
   }
 
   TEST_CASE("every verb's help has an example") {
-    for (const char* verb :
-         {"generate", "chat", "node", "coordinator", "discovery", "demo", "model", "key", "ledger"}) {
+    for (const char* verb : {"generate", "chat", "node", "coordinator", "discovery", "demo",
+                             "model", "key", "ledger", "payout"}) {
       CHECK(run({verb, "--help"}).output.find("Examples:") != std::string::npos);
     }
   }
