@@ -330,6 +330,9 @@ void add_http_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags)
   gateway::FairQueueOptions& queue = flags.options.queue;
   add_option_with_default(verb, "--max-turns", queue.places, "Requests that generate at once", "N")
       ->check(CLI::Range(1, 10'000));
+  add_option_with_default(verb, "--max-account-turns", queue.per_account,
+                          "Requests of one account, generating and waiting", "N")
+      ->check(CLI::Range(1, 10'000));
   add_option_with_default(verb, "--max-waiting", queue.waiting, "Requests that wait for that", "N")
       ->check(CLI::Range(0, 10'000));
   add_option_with_default(verb, "--drain", flags.drain_seconds,

@@ -51,7 +51,8 @@ net::Task<void> keep_dialling(std::shared_ptr<net::Event> closing, driver::PeerS
                               net::Clock& clock, Duration timeout) {
   for (;;) {
     const bool ended = co_await closing->wait(clock.now() + kRedialEvery);
-    if (ended) co_return;
+    // The wait may have ended in the very turn in which the model did.
+    if (ended || closing->is_set()) co_return;
     auto dialling = peers.connect_all(clock.now() + timeout);
     co_await std::move(dialling);
   }

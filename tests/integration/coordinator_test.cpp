@@ -301,8 +301,11 @@ struct Storm {
 void weather(const Storm& storm, const std::string& ledger, const std::string& name) {
   const std::string model = any_model();
   Nodes nodes(model, name);
-  const auto flags = nodes.flags() + std::vector<std::string>{"--ledger", ledger, "--max-turns",
-                                                              std::to_string(storm.clients)};
+  const std::string clients = std::to_string(storm.clients);
+  const auto flags =
+      nodes.flags() +
+      std::vector<std::string>{"--ledger", ledger, "--max-turns", clients, "--max-account-turns",
+                               clients};
   Coordinator coordinator(model, flags);
   std::vector<std::string> expected;
   for (std::size_t i = 0; i < storm.clients; ++i) {
