@@ -1,24 +1,11 @@
 #!/bin/sh
-# run.sh PROGRAM FOLDER: installs viem into FOLDER, once for each lockfile, and compares PROGRAM's
-# answers with it. Exits with 77, which ctest shows as skipped, where that cannot be done.
+# run.sh PROGRAM FOLDER: compares PROGRAM's answers with those of viem in FOLDER. Exits with 77, which
+# ctest shows as skipped, where that cannot be done.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 program=$1
 folder=$2
+. "$here/../support/npm_packages.sh"
 
-if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
-  echo "skipped: comparing with viem needs node and npm"
-  exit 77
-fi
-mkdir -p "$folder"
-if ! cmp -s "$here/package-lock.json" "$folder/installed-lock.json"; then
-  cp "$here/package.json" "$here/package-lock.json" "$folder/"
-  if ! npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent; then
-    echo "skipped: npm could not install viem"
-    exit 77
-  fi
-  cp "$here/package-lock.json" "$folder/installed-lock.json"
-fi
-# A module finds its packages beside itself.
-cp "$here"/*.mjs "$folder/"
+npm_packages "comparing with viem"
 exec node "$folder/compare.mjs" "$program"

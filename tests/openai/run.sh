@@ -1,25 +1,11 @@
 #!/bin/sh
-# run.sh PROGRAM FOLDER MODEL: installs the openai package into FOLDER, once for each lockfile, and
-# runs its client against PROGRAM. Exits with 77, which ctest shows as skipped, where that cannot be
-# done.
+# run.sh PROGRAM FOLDER MODEL: runs the client of the openai package, in FOLDER, against PROGRAM. Exits
+# with 77, which ctest shows as skipped, where that cannot be done.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 program=$1
 folder=$2
+. "$here/../support/npm_packages.sh"
 
-if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
-  echo "skipped: the client needs node and npm"
-  exit 77
-fi
-mkdir -p "$folder"
-if ! cmp -s "$here/package-lock.json" "$folder/installed-lock.json"; then
-  cp "$here/package.json" "$here/package-lock.json" "$folder/"
-  if ! npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent; then
-    echo "skipped: npm could not install openai"
-    exit 77
-  fi
-  cp "$here/package-lock.json" "$folder/installed-lock.json"
-fi
-# A module finds its packages beside itself.
-cp "$here"/*.mjs "$folder/"
+npm_packages "the openai client"
 exec node "$folder/client.mjs" "$program" "$3"
