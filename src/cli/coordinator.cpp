@@ -23,6 +23,7 @@
 #include "cli/coordinator_model.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
+#include "cli/http_flags.hpp"
 #include "cli/ledger.hpp"
 #include "cli/settings.hpp"
 #include "cli/stop_request.hpp"
@@ -48,9 +49,7 @@ struct CoordinatorFlags {
 
   std::string host = "127.0.0.1";
   std::uint16_t port = 8'100;
-  std::string cert, key_file;
-  std::vector<std::string> proxies;
-  std::vector<std::string> origins;
+  HttpFlags http;
 
   std::string ledger;
   bool no_ledger = false;
@@ -66,7 +65,6 @@ struct CoordinatorFlags {
   std::string prices;
   std::string log_format = "text";
   gateway::CoordinatorOptions options;
-  int drain_seconds = 30;
 };
 
 Result<Far> amount(const std::string& flag, const std::string& text) {
@@ -214,10 +212,7 @@ http::ServerOptions server_options(const CoordinatorFlags& flags,
   http::ServerOptions options;
   options.address = flags.host;
   options.port = flags.port;
-  options.cert_file = flags.cert;
-  options.key_file = flags.key_file;
-  options.trusted_proxies = flags.proxies;
-  options.cors.allowed_origins = flags.origins;
+  flags.http.apply_to(options);
   options.max_long_requests =
       int(flags.options.queue.places + flags.options.queue.waiting);  // a thread each
   options.render = gateway::Coordinator::render;
@@ -258,24 +253,20 @@ int coordinate(CoordinatorFlags flags) {
   auto server = http::Server::start(coordinator.router(), server_options(flags, coordinator));
   if (!server) return report(server.error());
 
-  const bool loopback = flags.host == "127.0.0.1" || flags.host == "::1";
-  if (flags.cert.empty() && !loopback && flags.proxies.empty()) {
-    log(LogLevel::warning, "gateway",
-        "plain HTTP on " + flags.host + ": prompts and keys travel unencrypted");
-  }
+  flags.http.warn_if_plain("gateway", flags.host);
   stop.ready();
-  fmt::print("listening on {}://{}:{} with {} model{}, default {}\n",
-             flags.cert.empty() ? "http" : "https", flags.host, (*server)->port(),
-             host.models().size(), host.models().size() == 1 ? "" : "s", host.find("")->options.id);
+  fmt::print("listening on {}://{}:{} with {} model{}, default {}\n", flags.http.scheme(),
+             flags.host, (*server)->port(), host.models().size(),
+             host.models().size() == 1 ? "" : "s", host.find("")->options.id);
   std::fflush(stdout);
 
   stop.wait();
   const auto live = coordinator.services().live.all().size();
   if (live > 0) {
     fmt::print(stderr, "farmesh: finishing {} requests, for at most {} s; again to stop at once\n",
-               live, flags.drain_seconds);
+               live, flags.http.drain_seconds);
   }
-  (*server)->drain(std::chrono::seconds(flags.drain_seconds));
+  (*server)->drain(std::chrono::seconds(flags.http.drain_seconds));
   return kSuccess;
 }
 
@@ -315,18 +306,6 @@ void add_http_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags)
                           "ADDRESS");
   settings.from_environment(
       add_option_with_default(verb, "--port", flags.port, "0 takes a free one", "PORT"), {"PORT"});
-  verb.add_option("--tls-cert", flags.cert, "Certificate chain, PEM; default: plain HTTP")
-      ->option_text("FILE");
-  verb.add_option("--tls-key", flags.key_file, "Its key, PEM")->option_text("FILE");
-  verb.add_option("--trusted-proxy", flags.proxies,
-                  "Whose X-Forwarded-For counts: an address or A.B.C.D/N; repeatable")
-      ->allow_extra_args(false)
-      ->option_text("ADDRESS");
-  settings.from_environment(
-      verb.add_option("--allowed-origins", flags.origins, "Web pages that may call, or *")
-          ->delimiter(',')
-          ->option_text("ORIGIN,…"),
-      {"ALLOWED_ORIGINS"});
   gateway::FairQueueOptions& queue = flags.options.queue;
   add_option_with_default(verb, "--max-turns", queue.places, "Requests that generate at once", "N")
       ->check(CLI::Range(1, 10'000));
@@ -335,9 +314,7 @@ void add_http_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags)
       ->check(CLI::Range(1, 10'000));
   add_option_with_default(verb, "--max-waiting", queue.waiting, "Requests that wait for that", "N")
       ->check(CLI::Range(0, 10'000));
-  add_option_with_default(verb, "--drain", flags.drain_seconds,
-                          "Most seconds that requests may take to end", "SECONDS")
-      ->check(CLI::Range(0, 86'400));
+  flags.http.add_to(verb, settings);
   add_option_with_default(verb, "--log-format", flags.log_format, "text or json", "NAME")
       ->check(CLI::IsMember({"text", "json"}));
 }

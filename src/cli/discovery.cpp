@@ -20,6 +20,7 @@
 #include "base/thread.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
+#include "cli/http_flags.hpp"
 #include "cli/ledger.hpp"
 #include "cli/settings.hpp"
 #include "cli/stop_request.hpp"
@@ -47,10 +48,7 @@ struct ServiceFlags {
   std::string aliases;
   std::string wallet_domain = "farmesh";
   std::uint64_t chain_id = 56;
-  std::string cert, key_file;
-  std::vector<std::string> proxies;
-  std::vector<std::string> origins;
-  int drain_seconds = 10;
+  HttpFlags http{.drain_seconds = 10};
 };
 
 bool is_every_address(const std::string& host) { return host == "0.0.0.0" || host == "::"; }
@@ -195,23 +193,21 @@ int discover(const ServiceFlags& flags) {
   http::ServerOptions serving;
   serving.address = at->host;
   serving.port = at->port;
-  serving.cert_file = flags.cert;
-  serving.key_file = flags.key_file;
-  serving.trusted_proxies = flags.proxies;
-  serving.cors.allowed_origins = flags.origins;
+  flags.http.apply_to(serving);
   serving.on_finished = [&registry](const http::Finished& done) { registry.finished(done); };
   auto server = http::Server::start(std::move(router), serving);
   if (!server) return report(server.error());
   const Rounds rounds(registry, **entrance);
 
+  flags.http.warn_if_plain("registry", at->host);
   stop.ready();
   const std::string host =
       at->host.find(':') == std::string::npos ? at->host : "[" + at->host + "]";
-  fmt::print("listening on {}://{}:{} with DHT port {}\n", flags.cert.empty() ? "http" : "https",
-             host, (*server)->port(), (*entrance)->port());
+  fmt::print("listening on {}://{}:{} with DHT port {}\n", flags.http.scheme(), host,
+             (*server)->port(), (*entrance)->port());
   std::fflush(stdout);
   stop.wait();
-  (*server)->drain(std::chrono::seconds(flags.drain_seconds));
+  (*server)->drain(std::chrono::seconds(flags.http.drain_seconds));
   return kSuccess;
 }
 
@@ -221,21 +217,7 @@ void add_http_flags(CLI::App& verb, Settings& settings, ServiceFlags& flags) {
   verb.add_option("--public-url", flags.public_url,
                   "How nodes are told to reach it; default: as they did")
       ->option_text("URL");
-  verb.add_option("--tls-cert", flags.cert, "Certificate chain, PEM; default: plain HTTP")
-      ->option_text("FILE");
-  verb.add_option("--tls-key", flags.key_file, "Its key, PEM")->option_text("FILE");
-  verb.add_option("--trusted-proxy", flags.proxies,
-                  "Whose X-Forwarded-For counts: an address or A.B.C.D/N; repeatable")
-      ->allow_extra_args(false)
-      ->option_text("ADDRESS");
-  settings.from_environment(
-      verb.add_option("--allowed-origins", flags.origins, "Web pages that may call, or *")
-          ->delimiter(',')
-          ->option_text("ORIGIN,…"),
-      {"ALLOWED_ORIGINS"});
-  add_option_with_default(verb, "--drain", flags.drain_seconds,
-                          "Most seconds that requests may take to end", "SECONDS")
-      ->check(CLI::Range(0, 86'400));
+  flags.http.add_to(verb, settings);
 }
 
 }  // namespace
