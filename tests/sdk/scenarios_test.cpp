@@ -1,7 +1,10 @@
 // tests/sdk/scenarios.json in C++, at a coordinator and over the peers themselves.
 #include <chrono>
 #include <fstream>
+#include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +13,9 @@
 
 #include <farmesh/far_mesh.hpp>
 
+#include "base/secret_file.hpp"
 #include "integration/program.hpp"
+#include "support/redis_server.hpp"
 
 namespace farmesh::test {
 namespace {
@@ -67,7 +72,9 @@ MeshStream start(const FarMesh& mesh, const json& scenario) {
 
 using Texts = std::map<std::string, std::string>;
 
-void play(const FarMesh& mesh, const json& scenario, Texts& texts, bool paid) {
+/// `interrupt` is what `kill_after` asks for.
+void play(const FarMesh& mesh, const json& scenario, Texts& texts, bool paid,
+          const std::function<void()>& interrupt) {
   const std::string scenario_name = scenario.at("name");
   CAPTURE(scenario_name);
   const json& expect = scenario.at("expect");
@@ -85,6 +92,7 @@ void play(const FarMesh& mesh, const json& scenario, Texts& texts, bool paid) {
       stream.close();
       break;
     }
+    if (pieces == scenario.value("kill_after", -1)) interrupt();
     const auto piece = stream.next();
     INFO((piece ? "" : piece.error().to_string()));
     REQUIRE(piece);
@@ -97,6 +105,7 @@ void play(const FarMesh& mesh, const json& scenario, Texts& texts, bool paid) {
   if (expect.contains("cost_far")) {
     CHECK(usage.cost == (paid ? Far::parse(expect["cost_far"].get<std::string>()) : Far()));
   }
+  CHECK((usage.resumed > 0) == scenario.contains("kill_after"));
   if (expect.contains("same_as")) CHECK(text == texts.at(expect["same_as"]));
   if (expect.contains("starts_as")) CHECK(text.starts_with(texts.at(expect["starts_as"])));
   if (expect.contains("without")) {
@@ -104,27 +113,62 @@ void play(const FarMesh& mesh, const json& scenario, Texts& texts, bool paid) {
   }
 }
 
+/// A coordinator over `nodes` that comes back as it was.
+class Coordinator {
+ public:
+  Coordinator(const std::string& model, const std::vector<cli::NodeProcess>& nodes)
+      : redis_(RedisServer::start()),
+        command_(std::vector<std::string>{kProgram, "coordinator", "--model", "org/demo=" + model,
+                                          "--port", std::to_string(free_port()), "--threads", "1",
+                                          "--public-budget", "1000", "--public-rate", "0",
+                                          "--ledger", (scratch() / "sdk.sqlite").string()} +
+                 peer_flags(nodes)) {
+    if (redis_) {
+      const auto key = scratch() / "sdk.key";
+      REQUIRE(create_secret_file(key, "what both lives of the coordinator know"));
+      command_ = command_ +
+                 std::vector<std::string>{"--redis", redis_->url(), "--shared-key", key.string()};
+    }
+    start();
+  }
+
+  const std::string& url() const { return url_; }
+  bool can_come_back() const { return redis_ != nullptr; }
+  void kill_and_start() {
+    process_.reset();
+    start();
+  }
+
+ private:
+  void start() {
+    auto process = cli::ChildProcess::start(command_, {"XDG_DATA_HOME=" + scratch().string(),
+                                                       "LOG_LEVEL=warning", "NO_PROXY=127.0.0.1"});
+    REQUIRE(process);
+    process_ = *std::move(process);
+    const auto line = process_->read_line(std::chrono::minutes(2));
+    INFO("it said: ", process_->errors());
+    REQUIRE(line.has_value());
+    const std::string before = "listening on ";
+    REQUIRE(line->starts_with(before));
+    url_ = line->substr(before.size(), line->find(' ', before.size()) - before.size());
+  }
+
+  const std::unique_ptr<RedisServer> redis_;
+  std::vector<std::string> command_;
+  std::optional<cli::ChildProcess> process_;
+  std::string url_;
+};
+
 }  // namespace
 
 TEST_SUITE("sdk/scenarios") {
   TEST_CASE("at a coordinator, and over the peers themselves, every scenario holds") {
     const std::string model = any_model();
     const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2));
-    auto coordinator = cli::ChildProcess::start(
-        std::vector<std::string>{kProgram, "coordinator", "--model", "org/demo=" + model, "--port",
-                                 "0", "--threads", "1", "--public-budget", "1000", "--public-rate",
-                                 "0", "--ledger", (scratch() / "sdk.sqlite").string()} +
-            peer_flags(nodes),
-        {"XDG_DATA_HOME=" + scratch().string(), "LOG_LEVEL=warning", "NO_PROXY=127.0.0.1"});
-    REQUIRE(coordinator);
-    const auto line = coordinator->read_line(std::chrono::minutes(2));
-    INFO("it said: ", coordinator->errors());
-    REQUIRE(line.has_value());
-    const std::string before = "listening on ";
-    REQUIRE(line->starts_with(before));
-
+    Coordinator coordinator(model, nodes);
     ConnectOptions there;
-    there.base_url = line->substr(before.size(), line->find(' ', before.size()) - before.size());
+    there.base_url = coordinator.url();
+    there.max_retries = 20;
     const auto remote = FarMesh::connect(there);
     REQUIRE(remote);
     const auto direct = FarMesh::open({.folder = model, .peers = addresses(nodes)});
@@ -133,11 +177,15 @@ TEST_SUITE("sdk/scenarios") {
     Texts told, told_directly;
     std::size_t played = 0;
     for (const json& scenario : scenarios()) {
-      play(*remote, scenario, told, true);
-      if (scenario.at("direct").get<bool>()) play(*direct, scenario, told_directly, false);
+      if (scenario.contains("kill_after") && !coordinator.can_come_back()) {
+        MESSAGE("skipped: there is no Redis here");
+        continue;
+      }
+      play(*remote, scenario, told, true, [&coordinator] { coordinator.kill_and_start(); });
+      if (scenario.at("direct").get<bool>()) play(*direct, scenario, told_directly, false, {});
       ++played;
     }
-    CHECK(played >= 25);
+    CHECK(played >= 30);
     for (const char* name : {"text", "a stop string", "a chat", "a conversation", "a seed"}) {
       CHECK(told.at(name) == told_directly.at(name));
     }
