@@ -42,6 +42,9 @@ struct ModelOptions {
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache of `local` layers, over all sessions
   std::chrono::milliseconds connect_timeout{5'000};
+  /// Opens although some layer has no peer yet, and goes on dialling and finding: until then turns
+  /// fail with no_route or head_unavailable. info() tells who is there.
+  bool open_uncovered = false;
   /// (bytes loaded, bytes in all) while weights load, on the thread that called open().
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;
   IdentityOptions identity;
@@ -77,9 +80,10 @@ class FARMESH_API DistributedModel {
  public:
   /// Loads what this process computes itself, then dials the peers. Fails with model_not_found,
   /// model_malformed, model_unsupported, config_mismatch, tokenizer_malformed,
-  /// engine_unavailable, out_of_memory; and when some layer is covered by nobody, with what
-  /// keeps it so: weights_mismatch, numerics_mismatch, identity_mismatch, join_refused,
-  /// connection_refused, no_route, head_unavailable. Also config_invalid (key or token).
+  /// engine_unavailable, out_of_memory; and when some layer is covered by nobody (unless
+  /// open_uncovered), with what keeps it so: weights_mismatch, numerics_mismatch,
+  /// identity_mismatch, join_refused, connection_refused, no_route, head_unavailable. Also
+  /// config_invalid (key or token).
   static Result<DistributedModel> open(ModelOptions options);
 
   DistributedModel(DistributedModel&&) noexcept;

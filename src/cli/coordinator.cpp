@@ -93,9 +93,9 @@ Result<std::shared_ptr<gateway::Model>> with_fallback(const CoordinatorFlags& fl
     alone.peers.clear();
     alone.discovery = {};
     alone.remote_head = false;
-    Result<DistributedModel> model = DistributedModel::open(std::move(alone));
+    Result<DistributedModel> model = DistributedModel::open(alone);
     if (!model) return model.error();
-    fallback = std::make_shared<CoordinatorModel>(*std::move(model), true);
+    fallback = std::make_shared<CoordinatorModel>(*std::move(model), alone);
   } else if (!flags.upstream.url.empty()) {
     gateway::UpstreamOptions upstream = flags.upstream;
     if (upstream.model.empty()) upstream.model = alone.model_id;
@@ -134,12 +134,12 @@ Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host
     options.model_id = id;
     ProgressBar bar("loading " + id);
     options.on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
-    const bool local = options.local;
-    ModelOptions alone = options;
-    Result<DistributedModel> model = DistributedModel::open(std::move(options));
+    // The door stands open before the mesh does: /ready tells when it is there.
+    options.open_uncovered = !options.local;
+    Result<DistributedModel> model = DistributedModel::open(options);
     if (!model) return model.error();
-    auto served = with_fallback(flags, std::move(alone),
-                                std::make_shared<CoordinatorModel>(*std::move(model), local));
+    auto mesh = std::make_shared<CoordinatorModel>(*std::move(model), options);
+    auto served = with_fallback(flags, std::move(options), std::move(mesh));
     if (!served) return served.error();
     const auto own = prices->find(id);
     host.add(own == prices->end()
@@ -207,6 +207,20 @@ std::vector<std::string> entrances(const CoordinatorFlags& flags) {
   return all;
 }
 
+// What is missing at the start, and why: nobody would look for it in /ready first.
+void warn_if_uncovered(const gateway::ModelHost& host) {
+  for (const auto& hosted : host.models()) {
+    const gateway::ModelState state = hosted->model->state();
+    if (gateway::is_covered(state)) continue;
+    std::string why;
+    for (const PeerStatus& peer : state.summary.peers) {
+      if (peer.refused) why += "; " + peer.address + ": " + peer.refused->to_string();
+    }
+    log(LogLevel::warning, "gateway",
+        "not every layer of " + hosted->options.id + " has a node yet" + why);
+  }
+}
+
 http::ServerOptions server_options(const CoordinatorFlags& flags,
                                    gateway::Coordinator& coordinator) {
   http::ServerOptions options;
@@ -254,6 +268,7 @@ int coordinate(CoordinatorFlags flags) {
   if (!server) return report(server.error());
 
   flags.http.warn_if_plain("gateway", flags.host);
+  warn_if_uncovered(host);
   stop.ready();
   fmt::print("listening on {}://{}:{} with {} model{}, default {}\n", flags.http.scheme(),
              flags.host, (*server)->port(), host.models().size(),

@@ -14,16 +14,19 @@ namespace farmesh::cli {
 
 class CoordinatorModel final : public gateway::Model {
  public:
-  CoordinatorModel(DistributedModel model, bool local) : model_(std::move(model)), local_(local) {}
+  /// `options`: what `model` was opened with.
+  CoordinatorModel(DistributedModel model, const ModelOptions& options)
+      : model_(std::move(model)), local_(options.local), remote_head_(options.remote_head) {}
 
   std::unique_ptr<gateway::TurnTokens> start(const gateway::TurnInput& input) override;
-  gateway::ModelState state() const override { return {model_.info(), local_}; }
+  gateway::ModelState state() const override { return {model_.info(), local_, remote_head_}; }
   std::string node_id(const std::string& peer) const override;
   std::string token_bytes(TokenId id) const override { return model_.token_bytes(id); }
 
  private:
   const DistributedModel model_;
   const bool local_;
+  const bool remote_head_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, std::string> node_ids_;  // by address; a peer keeps its key
 };

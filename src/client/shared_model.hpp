@@ -1,8 +1,9 @@
 // What all sessions of one model share: its words, its sizes, its peers, and maybe its head.
 //
 // Made by node/, which knows weights and engines; used here, where neither is known.
-// Threading: immutable after it is made; what the pointers lead to is confined to the network
-// thread, except the tokenizer and the template.
+// Threading: immutable after it is made, but for peer_addresses, which the network thread has to
+// itself; what the pointers lead to is confined to that thread, except the tokenizer and the
+// template.
 #pragma once
 
 #include <cstdint>

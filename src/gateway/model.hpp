@@ -45,7 +45,8 @@ class TurnTokens {
 
 struct ModelState {
   ModelSummary summary;
-  bool local = false;  // every layer is in this process
+  bool local = false;        // every layer is in this process
+  bool remote_head = false;  // a peer hosts the head too
 };
 
 /// Thread-safe.

@@ -51,6 +51,9 @@ std::vector<std::uint32_t> coverage(const ModelState& state) {
 }
 
 bool is_covered(const ModelState& state) {
+  const auto offers_head = [](const PeerStatus& peer) { return peer.connected && peer.head; };
+  const std::vector<PeerStatus>& peers = state.summary.peers;
+  if (state.remote_head && std::none_of(peers.begin(), peers.end(), offers_head)) return false;
   const std::vector<std::uint32_t> nodes = coverage(state);
   return !nodes.empty() && std::find(nodes.begin(), nodes.end(), 0u) == nodes.end();
 }

@@ -35,6 +35,7 @@ struct HostedModel {
 
 /// How many nodes hold each layer, the operator's own process among them.
 std::vector<std::uint32_t> coverage(const ModelState& state);
+/// Whether every layer has a node, and the head where nodes host that.
 bool is_covered(const ModelState& state);
 
 /// {"alias": "full id", …}. Fails with config_invalid.

@@ -28,11 +28,17 @@ std::vector<ModelRow> rows(const Services& services) {
 
 void ready(Services& services, const http::Request&, http::Responder responder) {
   const HostedModel* hosted = services.models.find("");
-  const bool covered = hosted != nullptr && is_covered(hosted->model->state());
+  const ModelState state = hosted == nullptr ? ModelState() : hosted->model->state();
+  const std::vector<std::uint32_t> nodes = coverage(state);
+  const bool covered = is_covered(state);
   JsonWriter json;
   json.begin_object().field("status", covered ? "ready" : "not_ready");
-  json.field("model_id", hosted == nullptr ? std::string() : hosted->options.id).end_object();
-  responder.json(covered ? 200 : 503, json.take());
+  json.field("model_id", hosted == nullptr ? std::string() : hosted->options.id);
+  json.key("uncovered_layers").begin_array();
+  for (std::size_t layer = 0; layer < nodes.size(); ++layer) {
+    if (nodes[layer] == 0) json.value(layer);
+  }
+  responder.json(covered ? 200 : 503, json.end_array().end_object().take());
 }
 
 void mesh_status(Services& services, const http::Request& request, http::Responder responder) {

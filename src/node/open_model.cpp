@@ -46,18 +46,6 @@ net::Task<void> dial_found(std::weak_ptr<net::Event> alive, driver::PeerSet& pee
   co_await std::move(dialling);
 }
 
-/// A peer that came back is known before a session needs it.
-net::Task<void> keep_dialling(std::shared_ptr<net::Event> closing, driver::PeerSet& peers,
-                              net::Clock& clock, Duration timeout) {
-  for (;;) {
-    const bool ended = co_await closing->wait(clock.now() + kRedialEvery);
-    // The wait may have ended in the very turn in which the model did.
-    if (ended || closing->is_set()) co_return;
-    auto dialling = peers.connect_all(clock.now() + timeout);
-    co_await std::move(dialling);
-  }
-}
-
 }  // namespace
 
 OpenModel::OpenModel(ModelOptions options, OwnIdentity self)
@@ -146,8 +134,7 @@ void OpenModel::make_peer_set() {
   turns_ = std::make_unique<client::OpenTurns>(runtime_.clock());
 
   closing_ = std::make_shared<net::Event>(runtime_.clock());
-  net::spawn(runtime_.executor(), "redial",
-             keep_dialling(closing_, *peers_, runtime_.clock(), options_.connect_timeout));
+  net::spawn(runtime_.executor(), "redial", keep_dialling(closing_));
 
   shared_.runtime = &runtime_;
   shared_.peers = peers_.get();
@@ -158,12 +145,53 @@ void OpenModel::make_peer_set() {
   shared_.peer_addresses = addresses_;
 }
 
+/// A peer that came back is known before a session needs it. While some layer has nobody, those
+/// that were given up for a while are asked as well.
+net::Task<void> OpenModel::keep_dialling(std::shared_ptr<net::Event> closing) {
+  for (;;) {
+    const bool ended = co_await closing->wait(runtime_.clock().now() + kRedialEvery);
+    // The wait may have ended in the very turn in which the model did.
+    if (ended || closing->is_set()) co_return;
+    const TimePoint limit = runtime_.clock().now() + options_.connect_timeout;
+    auto dialling = peers_->connect_all(limit, /*even_banned=*/lacks_peers());
+    const Failures failures = co_await std::move(dialling);
+    if (closing->is_set()) co_return;
+    note_failures(failures);
+  }
+}
+
+void OpenModel::note_failures(const Failures& failures) {
+  for (const auto& [address, error] : failures) {
+    const auto known = std::find_if(failures_.begin(), failures_.end(),
+                                    [&](const auto& one) { return one.first == address; });
+    if (known != failures_.end()) {
+      known->second = error;
+    } else {
+      failures_.emplace_back(address, error);
+    }
+  }
+}
+
+/// Some layer, or the head, is with nobody who is connected.
+bool OpenModel::lacks_peers() const {
+  if (options_.remote_head) return peers_->heads().empty();
+  std::vector<bool> held(config_.num_layers);
+  for (const route::PeerView& peer : peers_->view()) {
+    if (!peers_->is_connected(peer.address)) continue;
+    for (std::uint32_t layer = peer.span.begin; layer < peer.span.end; ++layer) {
+      if (layer < held.size()) held[layer] = true;
+    }
+  }
+  return std::find(held.begin(), held.end(), false) != held.end();
+}
+
 net::Task<Result<void>> OpenModel::connect() {
   if (options_.local) {
     const Result<void> added = co_await add_local_stage();
     if (!added) co_return added;
   }
   failures_ = co_await peers_->connect_all(runtime_.clock().now() + options_.connect_timeout);
+  if (options_.open_uncovered) co_return Result<void>();
   if (mesh_) co_return co_await wait_for_peers();
   co_return check_coverage();
 }
@@ -199,7 +227,6 @@ net::Task<Result<void>> OpenModel::wait_for_peers() {
     failures_ = co_await peers_->connect_all(limit);
     covered = check_coverage();
   }
-  shared_.peer_addresses = addresses_;
   co_return covered;
 }
 
@@ -217,6 +244,7 @@ void OpenModel::use_found_peers() {
     peers_->report_claims(address, claims_of(one->record));
   }
   if (!more) return;
+  shared_.peer_addresses = addresses_;
   found_->set();
   net::spawn(runtime_.executor(), "found peers",
              dial_found(found_, *peers_, runtime_.clock().now() + options_.connect_timeout));
@@ -289,6 +317,7 @@ std::vector<PeerStatus> OpenModel::peer_status() const {
     const NodeId id = peers_->node_id(peer.address);
     if (!is_unknown(id)) known->node_id = to_string(id);
     known->connected = peers_->is_connected(peer.address);
+    if (known->connected) known->refused.reset();
     known->layers = peer.span;
     known->head = std::find(heads.begin(), heads.end(), peer.address) != heads.end();
     known->round_trip_ms = std::chrono::duration<double, std::milli>(peer.round_trip).count();

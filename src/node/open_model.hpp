@@ -48,6 +48,9 @@ class OpenModel {
   net::Task<Result<void>> connect();
   net::Task<Result<void>> wait_for_peers();
   void use_found_peers();
+  net::Task<void> keep_dialling(std::shared_ptr<net::Event> closing);
+  void note_failures(const std::vector<std::pair<std::string, Error>>& failures);
+  bool lacks_peers() const;
   net::Task<Result<void>> add_local_stage();
   Result<void> check_coverage() const;
   std::vector<PeerStatus> peer_status() const;
@@ -57,7 +60,7 @@ class OpenModel {
   net::Runtime runtime_;
   model::ModelConfig config_;
   std::optional<ModelHash> hash_;
-  std::vector<std::pair<std::string, Error>> failures_;  // of connecting
+  std::vector<std::pair<std::string, Error>> failures_;  // of connecting, the last of each
 
   // In the order of making; taken down the other way round, on the network thread.
   std::unique_ptr<serve::Worker> worker_;    // none with a remote head

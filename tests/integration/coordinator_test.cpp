@@ -494,6 +494,70 @@ TEST_SUITE("integration/coordinator") {
     }
   }
 
+  TEST_CASE("a coordinator without its mesh is alive, not ready, and serves once there are nodes") {
+    const std::string model = any_model();
+    const std::uint32_t layers = layers_of(model);
+    std::vector<std::string> addresses;
+    std::vector<std::string> peers;
+    for (int i = 0; i < 2; ++i) {
+      addresses.push_back("127.0.0.1:" + std::to_string(free_port()));
+      peers = peers + std::vector<std::string>{"--peer", addresses.back()};
+    }
+    Coordinator plain(model, peers + std::vector<std::string>{"--ledger", sqlite("bare")});
+    Coordinator helped(
+        model, peers + std::vector<std::string>{"--ledger", sqlite("helped"), "--fallback-local"});
+    http::Client client{{.read_timeout = std::chrono::minutes(2), .proxy_from_environment = false}};
+    const auto ask = [&client](const std::string& url, const json& body = {}) {
+      const bool posts = !body.is_null();
+      auto reply = client.send({.method = posts ? "POST" : "GET",
+                                .url = url + (posts ? "/v1/completions" : ""),
+                                .body = posts ? body.dump() : ""});
+      REQUIRE(reply);
+      return *std::move(reply);
+    };
+    json body = completion(5, 20);
+    body["stream"] = false;
+    body.erase("stream_options");
+    const auto uncovered = [&] {
+      return json::parse(ask(plain.url() + "/ready").body).at("uncovered_layers").size();
+    };
+    CHECK(ask(plain.url() + "/health").status == 200);
+    CHECK(ask(plain.url() + "/ready").status == 503);
+    CHECK(uncovered() == layers);
+    const http::ClientReply refused = ask(plain.url(), body);
+    CHECK(refused.status == 503);
+    CHECK(json::parse(refused.body).at("error").at("code") == "no_route");
+    CHECK(ask(helped.url() + "/ready").status == 503);
+    const http::ClientReply stood_in = ask(helped.url(), body);
+    REQUIRE(stood_in.status == 200);
+    CHECK(stood_in.headers.get("X-FarMesh-Fallback") == "true");
+
+    std::vector<cli::NodeProcess> nodes;
+    const std::vector<Span> halves = cli::even_split(layers, 2);
+    for (std::size_t i = 0; i < halves.size(); ++i) {
+      auto node = cli::NodeProcess::start({.program = kProgram,
+                                           .model = model,
+                                           .layers = halves[i],
+                                           .listen = addresses[i],
+                                           .more = {"--threads", "1"}});
+      REQUIRE(node);
+      REQUIRE(node->await_listening(std::chrono::minutes(1)));
+      nodes.push_back(*std::move(node));
+      if (i == 0) CHECK(soon([&] { return uncovered() == layers - halves[0].size(); }));
+    }
+    for (const Coordinator* coordinator : {&plain, &helped}) {
+      CHECK(soon([&] { return ask(coordinator->url() + "/ready").status == 200; }));
+      const http::ClientReply served = ask(coordinator->url(), body);
+      REQUIRE(served.status == 200);
+      CHECK_FALSE(served.headers.get("X-FarMesh-Fallback"));
+      CHECK(json::parse(served.body).at("choices") == json::parse(stood_in.body).at("choices"));
+    }
+    CHECK(plain.stop() == 0);
+    check_books(sqlite("bare"), 20);
+    CHECK(helped.stop() == 0);
+    check_books(sqlite("helped"), 40);
+  }
+
   TEST_CASE("nodes die under streams: all are complete and right, and the books add up") {
     weather({}, sqlite("storm"), "storm");
   }

@@ -99,7 +99,9 @@ TEST_SUITE("gateway/routes") {
     CHECK(world.send("GET", "/metrics").body.find("far_mesh_active_nodes") != std::string::npos);
 
     world.model->covered = false;
-    CHECK(world.get("/ready", 503).at("status") == "not_ready");
+    const json hole = world.get("/ready", 503);
+    CHECK(hole.at("status") == "not_ready");
+    CHECK(hole.at("uncovered_layers") == json({2, 3}));
   }
 
   TEST_CASE("the OpenAPI document describes every route that there is") {
