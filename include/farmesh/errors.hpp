@@ -67,6 +67,11 @@ enum class Errc : std::uint16_t {
       310,                 // libfarmesh_torch cannot be loaded, or conflicts with another libtorch
   session_unknown = 311,   // no such session on this peer (closed, or evicted when idle)
   head_unavailable = 312,  // no local head and no peer offers one
+  hub_refused = 313,       // the hub refuses: no such model, a token that is missing, an error
+  hub_changed = 314,       // the hub's files are others than those that were begun with
+  weights_damaged = 315,   // bytes that came contradict the model's hashes
+  disk_full = 316,         // no room for what would be downloaded
+  hash_unknown = 317,      // parts of a model, and nobody told the hash of the whole
 
   // Ledger: sessions, money and accounts in the database.
   ledger_unavailable = 400,   // the database cannot be reached, or stays locked

@@ -49,6 +49,11 @@ std::string_view name(Errc code) noexcept {
     case Errc::engine_unavailable: return "engine_unavailable";
     case Errc::session_unknown: return "session_unknown";
     case Errc::head_unavailable: return "head_unavailable";
+    case Errc::hub_refused: return "hub_refused";
+    case Errc::hub_changed: return "hub_changed";
+    case Errc::weights_damaged: return "weights_damaged";
+    case Errc::disk_full: return "disk_full";
+    case Errc::hash_unknown: return "hash_unknown";
     case Errc::ledger_unavailable: return "ledger_unavailable";
     case Errc::ledger_conflict: return "ledger_conflict";
     case Errc::ledger_damaged: return "ledger_damaged";
@@ -131,6 +136,11 @@ bool should_reroute(Errc code) noexcept {
     case Errc::no_route:
     case Errc::engine_unavailable:
     case Errc::head_unavailable:
+    case Errc::hub_refused:
+    case Errc::hub_changed:
+    case Errc::weights_damaged:
+    case Errc::disk_full:
+    case Errc::hash_unknown:
     case Errc::ledger_unavailable:
     case Errc::ledger_conflict:
     case Errc::ledger_damaged:

@@ -2,19 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <system_error>
-#include <thread>
-#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "base/digest.hpp"
 #include "base/mapped_file.hpp"
-#include "base/thread.hpp"
+#include "model/merkle.hpp"
 
 namespace farmesh::model {
 namespace {
@@ -22,79 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr std::uint64_t kLeafBytes = 16384;  // BEP 52
-constexpr std::uint64_t kPieceLeaves = 256;  // hashed by one thread at a time: 4 MiB
 constexpr std::size_t kMaxCacheBytes = 4 << 20;
-
-struct FileRoot {
-  std::uint64_t length = 0;
-  Sha256Digest root{};
-};
-
-bool counts(const std::string& name) {
-  static constexpr std::array<std::string_view, 12> kNames{"config.json",
-                                                           "generation_config.json",
-                                                           "tokenizer.json",
-                                                           "tokenizer.model",
-                                                           "tokenizer_config.json",
-                                                           "special_tokens_map.json",
-                                                           "added_tokens.json",
-                                                           "vocab.json",
-                                                           "merges.txt",
-                                                           "chat_template.json",
-                                                           "chat_template.jinja",
-                                                           "model.safetensors.index.json"};
-  return name.ends_with(".safetensors") ||
-         std::find(kNames.begin(), kNames.end(), name) != kNames.end();
-}
-
-Sha256Digest hash_pair(const Sha256Digest& left, const Sha256Digest& right) {
-  std::array<std::uint8_t, 64> both;
-  std::copy(left.begin(), left.end(), both.begin());
-  std::copy(right.begin(), right.end(), both.begin() + 32);
-  return sha256(std::as_bytes(std::span(both)));
-}
-
-/// The root over `leaves`, padded with zero hashes to a power of two.
-Sha256Digest merkle_root(std::vector<Sha256Digest> leaves) {
-  std::size_t width = 1;
-  while (width < leaves.size()) width *= 2;
-  leaves.resize(width);  // value-initialised: zero hashes
-  for (; width > 1; width /= 2) {
-    for (std::size_t i = 0; i < width / 2; ++i) {
-      leaves[i] = hash_pair(leaves[2 * i], leaves[2 * i + 1]);
-    }
-  }
-  return leaves[0];
-}
-
-/// Leaf hashes by all cores; the pages read leave memory again.
-std::vector<Sha256Digest> hash_leaves(const MappedFile& file) {
-  const ByteView bytes = file.bytes();
-  const std::uint64_t count = (bytes.size() + kLeafBytes - 1) / kLeafBytes;
-  std::vector<Sha256Digest> leaves(count);
-  std::atomic<std::uint64_t> next{0};
-  const auto work = [&] {
-    for (;;) {
-      const std::uint64_t begin = next.fetch_add(kPieceLeaves);
-      if (begin >= count) return;
-      const std::uint64_t end = std::min(begin + kPieceLeaves, count);
-      for (std::uint64_t i = begin; i < end; ++i) {
-        const std::uint64_t offset = i * kLeafBytes;
-        leaves[i] = sha256(bytes.subspan(offset, std::min(kLeafBytes, bytes.size() - offset)));
-      }
-      file.drop(begin * kLeafBytes, (end - begin) * kLeafBytes);
-    }
-  };
-  const std::uint64_t pieces = (count + kPieceLeaves - 1) / kPieceLeaves;
-  const auto helpers =
-      std::min<std::uint64_t>(pieces, static_cast<std::uint64_t>(available_cores()));
-  std::vector<std::thread> threads;
-  for (std::uint64_t i = 1; i < helpers; ++i) threads.push_back(start_thread("fm-hash", work));
-  work();
-  for (std::thread& thread : threads) thread.join();
-  return leaves;
-}
 
 /// Roots known from earlier runs, by path; an entry counts while size and mtime are the same.
 class RootCache {
@@ -148,7 +73,7 @@ class RootCache {
   bool changed_ = false;
 };
 
-Result<FileRoot> file_root(const fs::path& path, RootCache& cache) {
+Result<FileRoot> root_of(const fs::path& path, RootCache& cache) {
   std::error_code failed;
   const std::uint64_t size = fs::file_size(path, failed);
   const fs::file_time_type written = fs::last_write_time(path, failed);
@@ -159,33 +84,47 @@ Result<FileRoot> file_root(const fs::path& path, RootCache& cache) {
   const Result<MappedFile> file = MappedFile::open(path);
   if (!file) return file.error();
   FileRoot result{file->bytes().size(), {}};
-  if (result.length > 0) result.root = merkle_root(hash_leaves(*file));
+  if (result.length > 0) result.root = file_root(leaf_hashes(*file));
   cache.put(key, size, mtime, result.root);
   return result;
 }
 
-void bencode_text(std::string& out, std::string_view text) {
-  out += std::to_string(text.size());
-  out += ':';
-  out += text;
+}  // namespace
+
+bool belongs_to_model(std::string_view name) {
+  static constexpr std::array<std::string_view, 12> kNames{"config.json",
+                                                           "generation_config.json",
+                                                           "tokenizer.json",
+                                                           "tokenizer.model",
+                                                           "tokenizer_config.json",
+                                                           "special_tokens_map.json",
+                                                           "added_tokens.json",
+                                                           "vocab.json",
+                                                           "merges.txt",
+                                                           "chat_template.json",
+                                                           "chat_template.jinja",
+                                                           "model.safetensors.index.json"};
+  return name.ends_with(".safetensors") ||
+         std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
-/// {name: {"": {"length": n, "pieces root": root}}, …}; an empty file has no root.
 std::string bencode_tree(const std::map<std::string, FileRoot>& files) {
   std::string out = "d";
   for (const auto& [name, file] : files) {  // ordered by raw bytes, as bencoding wants
-    bencode_text(out, name);
+    out += std::to_string(name.size()) + ":" + name;
     out += "d0:d6:lengthi" + std::to_string(file.length) + "e";
     if (file.length > 0) {
-      bencode_text(out, "pieces root");
-      bencode_text(out, {reinterpret_cast<const char*>(file.root.data()), file.root.size()});
+      out += "11:pieces root32:";
+      out.append(reinterpret_cast<const char*>(file.root.data()), file.root.size());
     }
     out += "ee";
   }
   return out + "e";
 }
 
-}  // namespace
+ModelHash hash_of_tree(const std::map<std::string, FileRoot>& files) {
+  return ModelHash{sha256(as_view(bencode_tree(files)))};
+}
 
 Result<ModelHash> model_hash(const fs::path& folder, const fs::path& cache_file) {
   std::error_code failed;
@@ -195,8 +134,8 @@ Result<ModelHash> model_hash(const fs::path& folder, const fs::path& cache_file)
   if (failed) return {Errc::model_not_found, folder.filename().string() + ": " + failed.message()};
   for (const fs::directory_entry& entry : entries) {
     const std::string name = entry.path().filename().string();
-    if (!counts(name) || !entry.is_regular_file(failed)) continue;
-    Result<FileRoot> root = file_root(entry.path(), cache);
+    if (!belongs_to_model(name) || !entry.is_regular_file(failed)) continue;
+    Result<FileRoot> root = root_of(entry.path(), cache);
     if (!root) return root.error();
     files.emplace(name, *root);
   }
@@ -204,8 +143,7 @@ Result<ModelHash> model_hash(const fs::path& folder, const fs::path& cache_file)
     return {Errc::model_not_found, "there is no config.json in the folder"};
   }
   cache.save();
-  const std::string tree = bencode_tree(files);
-  return ModelHash{sha256(as_view(tree))};
+  return hash_of_tree(files);
 }
 
 std::string to_hex(const ModelHash& hash) { return farmesh::to_hex(hash.bytes); }
