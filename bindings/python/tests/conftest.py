@@ -6,10 +6,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
@@ -22,19 +23,45 @@ class Program:
     """A verb of the program that serves; its address is what its first line says."""
 
     def __init__(self, folder: pathlib.Path, *arguments: str) -> None:
-        environment = {**os.environ, "XDG_DATA_HOME": str(folder), "LOG_LEVEL": "warning"}
-        self.process = subprocess.Popen(
-            [PROGRAM, *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        self._arguments = arguments
+        self._environment = {**os.environ, "XDG_DATA_HOME": str(folder), "LOG_LEVEL": "warning"}
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [PROGRAM, *self._arguments], stdout=subprocess.PIPE, text=True, env=self._environment
         )
-        line = self.process.stdout.readline()
+        line = self._process.stdout.readline()
         found = re.match(r"listening on (\S+)", line)
-        assert found, f"{arguments} said {line!r}"
+        assert found, f"{self._arguments} said {line!r}"
         self.address = found[1]
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+class Redis:
+    """A server without files, on a port of its own."""
+
+    def __init__(self) -> None:
+        port = free_port()
+        self.url = f"redis://:secret@127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+             "--requirepass", "secret"], stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        for line in self._process.stdout:
+            if "Ready to accept connections" in line:
+                break
+        else:
+            raise AssertionError("redis-server ended")
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
 
 
 @dataclass
@@ -45,7 +72,8 @@ class Mesh:
     peers: list[str]
     bootstrap: str
     ledger: str
-    programs: list[Program] = field(default_factory=list)
+    coordinator: Program
+    redis: Redis | None  #: where there is one the coordinator may die and come back
 
 
 def free_port() -> int:
@@ -66,11 +94,11 @@ def mesh(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("mesh")
     half = LAYERS // 2
     port = free_port()
-    programs: list[Program] = []
+    running: list[Program | Redis] = []
 
     def start(*arguments: str) -> str:
-        programs.append(Program(folder, *arguments))
-        return programs[-1].address
+        running.append(Program(folder, *arguments))
+        return running[-1].address
 
     common = ["--model", MODEL, "--listen", "127.0.0.1:0", "--threads", "1", "--ephemeral"]
     bootstrap = f"127.0.0.1:{port}"
@@ -83,15 +111,23 @@ def mesh(tmp_path_factory: pytest.TempPathFactory):
             ),
         ]  # fmt: skip
         ledger = str(folder / "ledger.sqlite")
+        redis = None
+        shared: list[str] = []
+        if shutil.which("redis-server"):
+            running.append(redis := Redis())
+            key = folder / "shared.key"
+            key.write_text("what both lives of the coordinator know")
+            key.chmod(0o600)
+            shared = ["--redis", redis.url, "--shared-key", str(key)]
         url = start(
-            "coordinator", "--model", f"org/demo={MODEL}", "--port", "0", "--ledger", ledger,
-            "--public-budget", "1000", "--public-rate", "0", "--threads", "1",
+            "coordinator", "--model", f"org/demo={MODEL}", "--port", str(free_port()), "--ledger",
+            ledger, "--public-budget", "1000", "--public-rate", "0", "--threads", "1", *shared,
             *[flag for peer in peers for flag in ("--peer", peer)],
         )  # fmt: skip
-        yield Mesh(url, peers, f"/ip4/127.0.0.1/tcp/{port}", ledger, programs)
+        yield Mesh(url, peers, f"/ip4/127.0.0.1/tcp/{port}", ledger, running[-1], redis)
     finally:
-        for program in programs:
-            program.stop()
+        for each in running:
+            each.stop()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pathlib
 from decimal import Decimal
 
 import pytest
-from conftest import MODEL
+from conftest import MODEL, Program
 
 from farlabs import FarMesh, FarMeshError
 from farlabs._errors import _CLASSES
@@ -19,7 +19,7 @@ SCENARIOS = json.loads(
 
 @pytest.fixture(scope="module")
 def coordinator(mesh):
-    return FarMesh(base_url=mesh.url), {}
+    return FarMesh(base_url=mesh.url, max_retries=20), {}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def start(asked: FarMesh, scenario: dict):
     return asked.chat(messages=scenario["messages"], **options)
 
 
-def play(asked: FarMesh, told: dict[str, str], scenario: dict, paid: bool) -> None:
+def play(asked: FarMesh, told: dict[str, str], scenario: dict, at: Program | None = None) -> None:
+    """``at``: the coordinator that is asked."""
     expect = scenario["expect"]
     stream = start(asked, scenario)
     if "error" in expect:
@@ -55,6 +56,9 @@ def play(asked: FarMesh, told: dict[str, str], scenario: dict, paid: bool) -> No
             break
         assert piece
         pieces.append(piece)
+        if len(pieces) == scenario.get("kill_after"):
+            at.stop()
+            at.start()
     else:
         stream.close()
     text = "".join(pieces)
@@ -66,7 +70,7 @@ def play(asked: FarMesh, told: dict[str, str], scenario: dict, paid: bool) -> No
     if "finish" in expect:
         assert usage.finish_reason == expect["finish"]
     if "cost_far" in expect:
-        assert usage.cost_far == (Decimal(expect["cost_far"]) if paid else 0)
+        assert usage.cost_far == (Decimal(expect["cost_far"]) if at else 0)
     if "same_as" in expect:
         assert text == told[expect["same_as"]]
     if "starts_as" in expect:
@@ -74,17 +78,20 @@ def play(asked: FarMesh, told: dict[str, str], scenario: dict, paid: bool) -> No
     if "without" in expect:
         assert expect["without"] not in text and text
     if usage.finish_reason != "cancelled":
-        assert usage.prompt_tokens > 0 and usage.ttft_ms > 0 and usage.resumed == 0
+        assert usage.prompt_tokens > 0 and usage.ttft_ms > 0
+    assert (usage.resumed > 0) == ("kill_after" in scenario)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s["name"])
-def test_at_a_coordinator(coordinator, scenario):
-    play(*coordinator, scenario, paid=True)
+def test_at_a_coordinator(mesh, coordinator, scenario):
+    if "kill_after" in scenario and not mesh.redis:
+        pytest.skip("there is no Redis here")
+    play(*coordinator, scenario, mesh.coordinator)
 
 
 @pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s["direct"]], ids=lambda s: s["name"])
 def test_over_the_peers(direct, scenario):
-    play(*direct, scenario, paid=False)
+    play(*direct, scenario)
 
 
 def test_both_ways_tell_the_same(coordinator, direct):
