@@ -175,6 +175,7 @@ net::Task<bool> Chain::Impl::replay_to(const std::shared_ptr<Hop>& hop, Standby&
     if (!sent) co_return false;
   } else {
     const std::shared_ptr<Hop> source = *(at - 1);
+    if (source->needs_open || source->lost) co_return false;  // it is being replaced just now
     wire::Replay replay;
     replay.session = options.session;
     replay.epoch = epoch;

@@ -136,6 +136,8 @@ void Chain::Impl::judge_slow(const Flow& flow, Progress& progress, std::size_t i
     if (spare_for(*hop)) lose(*hop, std::move(error));
     return;
   }
+  const bool spoilt = hop->standby && hop->standby->failed && !hop->standby->filling;
+  if (spoilt) drop_standby(*hop);
   if (!hop->standby) {
     add_standby(hop, true);
   } else if (hop->standby->opened && hop->standby->held >= positions) {

@@ -146,10 +146,7 @@ TEST_SUITE("integration/far_node") {
     CHECK(nowhere.status == 2);
     CHECK(nowhere.errors.find("say how to find it") != std::string::npos);
   }
-}
 
-// Nodes that settle, die and move take their time: ctest label chaos.
-TEST_SUITE("chaos" * doctest::skip()) {
   TEST_CASE(
       "nodes with room for half the model share it out, and the hole that one leaves closes") {
     const std::string model = any_model();

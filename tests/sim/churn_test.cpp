@@ -17,6 +17,7 @@ struct Churn {
   int sessions = 0;
   std::uint32_t tokens = 0;
   Duration between = 100ms;  // two events
+  bool rough = false;        // peers stall as well, links are long, half of the runs keep spares
 };
 
 const std::vector<std::pair<std::string, Span>> kPeers{
@@ -35,12 +36,16 @@ bool may_die(const Swarm& swarm, const std::string& name) {
   return true;
 }
 
-/// Kills and revives peers at random while sessions talk; empty when all went well.
+/// Kills, revives and may stall peers at random while sessions talk; empty when all went well.
 std::string run_churn(const Churn& churn) {
   std::mt19937_64 random(churn.seed);
   SwarmOptions options;
   options.seed = churn.seed;
   options.history_bytes = random() % 3 == 0 ? 4'000 : 1u << 20;
+  if (churn.rough) {
+    options.network.latency = Duration(1ms) * (1 + random() % 40);
+    options.chain.warm_standby = random() % 2 == 0;
+  }
   Swarm swarm(options);
   for (const auto& [name, span] : kPeers) swarm.add(name, span);
   swarm.connect();
@@ -57,6 +62,9 @@ std::string run_churn(const Churn& churn) {
     const std::string& name = kPeers[random() % kPeers.size()].first;
     if (!swarm.alive(name)) {
       swarm.revive(name);
+    } else if (churn.rough && random() % 2 == 0) {
+      const std::uint64_t stall = random() % 2 == 0 ? 0 : random() % 5'000;
+      swarm.slow_down(name, Duration(1ms) * stall);
     } else if (may_die(swarm, name)) {
       swarm.kill(name);
     }
@@ -93,9 +101,25 @@ TEST_SUITE("sim/churn") {
       CHECK(run_churn({seed + i, 8, 30, 15ms}) == "");
     }
   }
+
+  TEST_CASE("deaths and stalls over long links, with spares and without") {
+    const std::uint64_t seed = seed_or(277);
+    MESSAGE("seed " << seed << " (FARMESH_SEED sets it)");
+    for (std::uint64_t i = 0; i < 6; ++i) {
+      CHECK(run_churn({seed + i, 6, 40, 200ms, true}) == "");
+    }
+  }
 }
 
 TEST_SUITE("chaos") {
+  TEST_CASE("long churn of peers that stall as well, over long links" * doctest::skip()) {
+    const std::uint64_t seed = seed_or(5'000);
+    MESSAGE("seed " << seed << " (FARMESH_SEED sets it)");
+    for (std::uint64_t i = 0; i < 150; ++i) {
+      CHECK(run_churn({seed + i, 8, 60, Duration(1ms) * (50 + 40 * (i % 20)), true}) == "");
+    }
+  }
+
   TEST_CASE("long churn under many sessions" * doctest::skip()) {
     const std::uint64_t seed = seed_or(1'000);
     MESSAGE("seed " << seed << " (FARMESH_SEED sets it)");

@@ -92,6 +92,38 @@ TEST_SUITE("sim/slow") {
     CHECK(swarm.leaks() == "");
   }
 
+  TEST_CASE("the peer before a slow one may be lost at any moment while the spare is filled") {
+    SwarmOptions options;
+    options.network = {20ms, 0ms, 0};
+    for (Duration after = 2'000ms; after < 3'000ms; after += 5ms) {
+      Swarm swarm(options);
+      for (const char* name : {"a", "x"}) swarm.add(name, {0, 4});
+      for (const char* name : {"b", "t"}) swarm.add(name, {4, 8});
+      swarm.add("c", {8, 12});
+      swarm.connect();
+      Talk talk{prompt_of(22, 10), 45, greedy()};
+      const auto hop = [&](std::size_t index) {
+        return talk.generator->hops()[index].address.substr(0, 1);
+      };
+      talk.on_token = [&](std::size_t told) {
+        if (told != 1) return;
+        const std::string other = hop(0) == "a" ? "x" : "a";
+        swarm.kill(other);  // known, but to be dialled again
+        swarm.revive(other);
+      };
+      swarm.start(talk);
+      REQUIRE(swarm.run_until([&] { return talk.told.size() == 40; }));
+      const std::string first = hop(0);
+      swarm.slow_down(hop(1), 60s);
+      swarm.pass(after);
+      swarm.kill(first);
+      REQUIRE(swarm.run());
+      INFO("killed after " << after / 1ms << " ms");
+      CHECK(Swarm::verdict(talk) == "");
+      CHECK(swarm.leaks() == "");
+    }
+  }
+
   TEST_CASE("a slow peer without a spare is waited for") {
     Swarm swarm;
     swarm.add("a", {0, 6});
