@@ -2,8 +2,8 @@
 # `folder` (where they go) set.
 #
 # npm_packages WHAT: installs what the lockfile in `here` names into `folder`, once for each lockfile,
-# and lays the test's modules beside it. Exits with 77, which ctest shows as skipped, where that
-# cannot be done.
+# and lays the modules of `here`, if there are any, beside it. Exits with 77, which ctest shows as
+# skipped, where that cannot be done.
 
 npm_packages() {
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
@@ -20,5 +20,7 @@ npm_packages() {
     cp "$here/package-lock.json" "$folder/installed-lock.json"
   fi
   # A module finds its packages beside itself.
-  cp "$here"/*.mjs "$folder/"
+  for module in "$here"/*.mjs; do
+    [ ! -e "$module" ] || cp "$module" "$folder/"
+  done
 }

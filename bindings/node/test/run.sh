@@ -1,28 +1,17 @@
 #!/bin/sh
-# run.sh PROGRAM MODEL FOLDER: compiles the package in FOLDER and runs its tests against PROGRAM.
-# Exits with 77, which ctest shows as skipped, where that cannot be done.
+# run.sh PROGRAM MODEL PACKAGE: the package's tests against PROGRAM. Exits with 77, which ctest shows as
+# skipped, where the package could not be built.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-source=$(cd "$here/../../.." && pwd)
-package=$here/..
-folder=$3
+package=$3
 
-if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
-  echo "skipped: the package needs node and npm"
+if [ ! -e "$package/esm/index.js" ]; then
+  echo "skipped: the TypeScript package was not built; ./run test, where npm's registry can be reached, builds it"
   exit 77
 fi
-mkdir -p "$folder"
-cp "$package/package.json" "$package/tsconfig.json" "$folder/"
-if ! cmp -s "$package/package-lock.json" "$folder/installed-lock.json"; then
-  cp "$package/package-lock.json" "$folder/"
-  if ! npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent; then
-    echo "skipped: npm could not install typescript"
-    exit 77
-  fi
-  cp "$package/package-lock.json" "$folder/installed-lock.json"
-fi
-rm -rf "$folder/src" "$folder/test"
-cp -r "$package/src" "$here" "$folder/"
-cd "$folder"
-node_modules/.bin/tsc
-FARMESH_PROGRAM=$1 FARMESH_MODEL=$2 FARMESH_SOURCE=$source exec node --test test/
+# Inside the package its name is known.
+mkdir -p "$package/test"
+cp "$here"/*.mjs "$package/test/"
+export FARMESH_PROGRAM="$1" FARMESH_MODEL="$2" FARMESH_SOURCE="$here/../../.."
+export NO_PROXY=127.0.0.1,localhost
+exec node --expose-gc --test "$package/test/"

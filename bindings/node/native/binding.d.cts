@@ -1,0 +1,2 @@
+export const addon: unknown;
+export const problem: unknown;
