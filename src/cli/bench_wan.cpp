@@ -26,6 +26,16 @@ Result<Rows> bench_wan(const BenchOptions&) {
   hub.bound.clear();
   hub.held = true;
   rows.push_back(hub);
+  const sim::DraftReport draft =
+      sim::wan_draft(std::chrono::milliseconds(25), std::chrono::milliseconds(5), 400);
+  BenchRow guessed = hub;
+  guessed.what = "guessing, text that repeats itself";
+  guessed.value = draft.draft_ms;
+  guessed.beside = "without";
+  guessed.other = draft.plain_ms;
+  guessed.bound = "ratio at most 0.5";
+  guessed.held = guessed.value > 0 && guessed.ratio() <= 0.5;
+  rows.push_back(guessed);
   for (const std::uint32_t positions : {128u, 1'024u, 4'096u}) {
     const sim::RecoveryReport recovery = sim::recovery_at(positions);
     BenchRow row;

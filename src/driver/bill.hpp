@@ -45,6 +45,10 @@ class Bill {
       prefill_.store(this->prefill() + prefill, std::memory_order_relaxed);
       decode_.store(this->decode() + decode, std::memory_order_relaxed);
     }
+    /// Rows that were added and then used by nobody.
+    void take_back(std::uint32_t decode) noexcept {
+      decode_.store(this->decode() - decode, std::memory_order_relaxed);
+    }
     std::uint64_t prefill() const noexcept { return prefill_.load(std::memory_order_relaxed); }
     std::uint64_t decode() const noexcept { return decode_.load(std::memory_order_relaxed); }
 

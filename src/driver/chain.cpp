@@ -180,6 +180,8 @@ net::Task<Result<Payload>> Chain::Impl::step(Self self, std::uint32_t from, std:
   }
   chain.last_progress = chain.now();
   for (auto& [address, standing] : chain.standings) standing.faults = 0;
+  chain.answered.clear();
+  chain.guessing = want == wire::Want::all_rows;
   std::vector<Payload> parts;
   while (chain.positions < from + count) {
     if (chain.sound()) {
@@ -246,6 +248,29 @@ void Chain::Impl::commit(const wire::StepReply& reply) {
     hop->held = positions;
     if (hop->tally != nullptr) hop->tally->add(prompt_rows, reply.rows);
   }
+  if (!guessing) return;
+  Answered& rows = answered.emplace_back(Answered{positions, reply.rows, {}});
+  for (const auto& hop : hops) {
+    if (hop->tally != nullptr) rows.tallies.push_back(hop->tally);
+  }
+}
+
+void Chain::Impl::reject(std::uint32_t position) {
+  if (closed || position >= positions) return;
+  for (Answered& rows : answered) {
+    const std::uint32_t lost = std::min(rows.end - std::min(rows.end, position), rows.rows);
+    for (Bill::Tally* tally : rows.tallies) tally->take_back(lost);
+    rows.rows -= lost;
+    rows.end -= lost;
+  }
+  while (!committed.empty() && committed.back().end > position) {
+    committed.back().end = std::max(position, committed.back().begin);
+    if (committed.back().begin < position) break;
+    committed.pop_back();
+    new_range = true;
+  }
+  positions = position;
+  needs_new_epoch = true;
 }
 
 void Chain::Impl::truncate(std::uint32_t position) {
@@ -309,6 +334,7 @@ net::Task<Result<Payload>> Chain::step(std::uint32_t from, std::uint32_t count, 
   return Impl::step(impl_, from, count, want);
 }
 
+void Chain::reject(std::uint32_t position) { impl_->reject(position); }
 void Chain::truncate(std::uint32_t position) { impl_->truncate(position); }
 void Chain::close() { impl_->close(); }
 

@@ -104,6 +104,10 @@ class Chain {
   /// the promise, with cancelled, or as `inputs` does. May be called again after a failure.
   net::Task<Result<Payload>> step(std::uint32_t from, std::uint32_t count, wire::Want want);
 
+  /// Rows of the last step, from `position` on, were guesses that came to nothing: they count as
+  /// never committed, and the next step overwrites them. Peers are not told before that.
+  void reject(std::uint32_t position);
+
   /// Forgets positions from `position` on, everywhere. The peers are told, not waited for.
   void truncate(std::uint32_t position);
 

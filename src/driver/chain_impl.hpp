@@ -92,6 +92,12 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
     Payload payload;
     TimePoint arrived;
   };
+  /// Rows that may yet be rejected, and where they were counted.
+  struct Answered {
+    std::uint32_t end = 0;
+    std::uint32_t rows = 0;
+    std::vector<Bill::Tally*> tallies;
+  };
   struct InFlight {
     std::uint32_t position = 0;
     std::uint32_t count = 0;
@@ -113,6 +119,7 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
                                          wire::Want want);
   net::Task<Result<void>> advance(std::uint32_t to, wire::Want want, std::vector<Payload>& parts);
   void commit(const wire::StepReply& reply);
+  void reject(std::uint32_t position);
   void truncate(std::uint32_t position);
   void close();
   void close_on(Hop& hop);
@@ -219,6 +226,8 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   std::map<std::string, std::set<std::string>> cut_off;  // by sender: whom it could not reach
   std::set<std::string> without_history;  // could not replay what they said, in this repair
   std::vector<CommittedRows> committed;
+  std::vector<Answered> answered;  // by the present step, if it is one of guesses
+  bool guessing = false;           // it is
   std::uint32_t recoveries = 0;
   TimePoint last_progress{};  // when a row was last committed, or the step began
   bool any_class = false;     // nobody else is left: peers of other classes will do

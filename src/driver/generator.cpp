@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "driver/draft.hpp"
 #include "driver/page_names.hpp"
 #include "net/event.hpp"
 #include "sampling/sampler.hpp"
@@ -21,10 +22,13 @@ struct Generator::Impl : std::enable_shared_from_this<Generator::Impl> {
   net::Task<Result<wire::Finish>> run(const Turn& turn, const OnToken& on_token);
   net::Task<Result<void>> prepare(std::uint32_t tokens);
   net::Task<Result<std::vector<float>>> next_logits();
+  Result<std::vector<sampling::Choice>> choose(const Turn& turn, std::span<const float> logits,
+                                               std::uint32_t output);
   static net::Task<Result<Payload>> embed(Self self, std::uint32_t from, std::uint32_t count);
   Result<void> check(const Turn& turn) const;
+  static bool stops(const Turn& turn, TokenId id);
   std::uint32_t tokens_left(const Turn& turn) const;
-  wire::TokenMessage describe(const sampling::Choice& choice, std::uint32_t index);
+  wire::TokenMessage describe(const sampling::Choice& choice, std::uint32_t index, bool first);
   void cancel();
   void close_chain();
 
@@ -37,6 +41,8 @@ struct Generator::Impl : std::enable_shared_from_this<Generator::Impl> {
   std::function<void(const ChainEvent&)> on_event;
 
   std::vector<TokenId> ids;
+  std::vector<TokenId> guesses;  // behind `ids`, in the step under way
+  Draft draft;
   std::optional<Chain> chain;
   std::uint32_t next_epoch = 1;          // of a chain opened from here on
   std::uint32_t earlier_recoveries = 0;  // of chains that were closed
@@ -81,6 +87,10 @@ Result<void> Generator::Impl::check(const Turn& turn) const {
     return {Errc::invalid_argument, "more tokens emitted than there are"};
   }
   return sampling::validate(turn.sampling, options.vocab_size);
+}
+
+bool Generator::Impl::stops(const Turn& turn, TokenId id) {
+  return std::find(turn.stop_tokens.begin(), turn.stop_tokens.end(), id) != turn.stop_tokens.end();
 }
 
 std::uint32_t Generator::Impl::tokens_left(const Turn& turn) const {
@@ -129,43 +139,79 @@ net::Task<Result<wire::Finish>> Generator::Impl::run(const Turn& turn, const OnT
 
   for (;;) {
     chain->expect(left);
+    guesses.clear();
+    const bool decodes = chain->positions() + 1 >= ids.size();
+    if (decodes && turn.max_draft > 0 && left > 1) {
+      guesses = draft.guess(ids, std::min(turn.max_draft, left - 1));
+    }
     auto computing = next_logits();
     const Result<std::vector<float>> logits = co_await std::move(computing);
     if (cancelled) co_return wire::Finish::cancelled;
     if (!logits) co_return logits.error();
     if (left == 0) co_return wire::Finish::length;  // only the prompt was to be run
-    const Result<sampling::Choice> choice =
-        sampling::sample(*logits, ids, output, ids.size(), turn.sampling);
-    if (!choice) co_return Error{Errc::compute_failed, choice.error().detail};
-    ids.push_back(choice->id);
-    const bool goes_on = on_token(describe(*choice, output));
-    ++output;
-    if (!goes_on) cancel();
-    if (cancelled) co_return wire::Finish::cancelled;
-    const auto& stops = turn.stop_tokens;
-    if (std::find(stops.begin(), stops.end(), choice->id) != stops.end()) {
-      co_return wire::Finish::stop;
+    const Result<std::vector<sampling::Choice>> choices = choose(turn, *logits, output);
+    if (!choices) co_return Error{Errc::compute_failed, choices.error().detail};
+    for (const sampling::Choice& choice : *choices) {
+      ids.push_back(choice.id);
+      const bool goes_on = on_token(describe(choice, output, &choice == choices->data()));
+      ++output;
+      if (!goes_on) {
+        if (chain) chain->reject(static_cast<std::uint32_t>(ids.size()) - 1);
+        cancel();
+      }
+      if (cancelled) co_return wire::Finish::cancelled;
+      if (stops(turn, choice.id)) co_return wire::Finish::stop;
+      if (--left == 0) co_return wire::Finish::length;
     }
-    if (--left == 0) co_return wire::Finish::length;
   }
 }
 
-/// Runs what of the ids has not been run, at least the last, and gives the logits after it.
+/// The tokens behind the ids: one, and one more for each guess in a row that it agrees with.
+Result<std::vector<sampling::Choice>> Generator::Impl::choose(const Turn& turn,
+                                                              std::span<const float> logits,
+                                                              std::uint32_t output) {
+  const std::size_t before = ids.size();
+  std::vector<sampling::Choice> choices;
+  Result<sampling::Choice> choice = sampling::Choice{};
+  for (;;) {
+    const std::size_t row = choices.size();
+    choice = sampling::sample(logits.subspan(row * options.vocab_size, options.vocab_size), ids,
+                              output + row, ids.size(), turn.sampling);
+    if (!choice) break;
+    choices.push_back(*choice);
+    const bool agrees = row < guesses.size() && choice->id == guesses[row];
+    if (!agrees || stops(turn, choice->id)) break;
+    ids.push_back(choice->id);  // for those that follow
+  }
+  ids.resize(before);
+  if (!choice) return choice.error();
+  const auto used = static_cast<std::uint32_t>(before + choices.size()) - 1;
+  chain->reject(used);
+  draft.judged(static_cast<std::uint32_t>(guesses.size()),
+               static_cast<std::uint32_t>(choices.size()) - 1);
+  guesses.clear();
+  return choices;
+}
+
+/// Runs what of the ids has not been run, at least the last, and gives the logits after it; with
+/// guesses, those too, and the logits after each.
 net::Task<Result<std::vector<float>>> Generator::Impl::next_logits() {
   const auto count = static_cast<std::uint32_t>(ids.size());
   const std::uint32_t from = std::min(chain->positions(), count - 1);
-  auto stepping = chain->step(from, count - from, wire::Want::last_row);
+  const auto rows = static_cast<std::uint32_t>(1 + guesses.size());
+  const wire::Want want = guesses.empty() ? wire::Want::last_row : wire::Want::all_rows;
+  auto stepping = chain->step(from, count - from + rows - 1, want);
   Result<Payload> row = co_await std::move(stepping);
   if (!row) co_return row.error();
   if (cancelled) co_return Error{Errc::cancelled, {}};
   std::function<void(std::function<void(Result<std::vector<float>>)>)> start =
-      [this, row = std::move(*row)](std::function<void(Result<std::vector<float>>)> done) {
-        head.logits(row, 1, std::move(done));
+      [this, rows, row = std::move(*row)](std::function<void(Result<std::vector<float>>)> done) {
+        head.logits(row, rows, std::move(done));
       };
   auto asking = ask_head(std::move(start));
   Result<std::vector<float>> logits = co_await std::move(asking);
   if (!logits) co_return logits;
-  if (logits->size() != options.vocab_size) {
+  if (logits->size() != std::size_t{rows} * options.vocab_size) {
     co_return Error{Errc::compute_failed, "the head gave logits of another vocabulary"};
   }
   const bool numbers =
@@ -177,10 +223,19 @@ net::Task<Result<std::vector<float>>> Generator::Impl::next_logits() {
 net::Task<Result<Payload>> Generator::Impl::embed(Self self, std::uint32_t from,
                                                   std::uint32_t count) {
   if (!self) co_return Error{Errc::cancelled, {}};
-  const auto begin = self->ids.begin() + from;
+  std::vector<TokenId> wanted;
+  for (std::size_t at = from; at < std::size_t{from} + count; ++at) {
+    const std::size_t guess = at - std::min(at, self->ids.size());
+    if (at >= self->ids.size() && guess >= self->guesses.size()) {
+      // Of a spare that is being filled with what was rejected since.
+      co_return Error{Errc::position_gap, "positions that are no longer of the session"};
+    }
+    wanted.push_back(at < self->ids.size() ? self->ids[at] : self->guesses[guess]);
+  }
   std::function<void(std::function<void(Result<Payload>)>)> start =
-      [&head = self->head, wanted = std::vector<TokenId>(begin, begin + count)](
-          std::function<void(Result<Payload>)> done) { head.embed(wanted, std::move(done)); };
+      [&head = self->head, wanted = std::move(wanted)](std::function<void(Result<Payload>)> done) {
+        head.embed(wanted, std::move(done));
+      };
   auto asking = self->ask_head(std::move(start));
   Result<Payload> hidden = co_await std::move(asking);
   co_return hidden;
@@ -209,7 +264,9 @@ net::Task<Result<T>> Generator::Impl::ask_head(
   co_return std::move(*slot->answer);
 }
 
-wire::TokenMessage Generator::Impl::describe(const sampling::Choice& choice, std::uint32_t index) {
+/// `first`: of those that one step gave, the one that carries its times.
+wire::TokenMessage Generator::Impl::describe(const sampling::Choice& choice, std::uint32_t index,
+                                             bool first) {
   wire::TokenMessage message;
   message.session = options.session;
   message.index = index;
@@ -221,7 +278,7 @@ wire::TokenMessage Generator::Impl::describe(const sampling::Choice& choice, std
   std::vector<wire::Hop> route;
   for (const HopReport& hop : hops) {
     route.push_back({hop.address, hop.span});
-    message.times.push_back(hop.time);
+    message.times.push_back(first ? hop.time : wire::HopTime{});
   }
   const bool same = std::equal(
       route.begin(), route.end(), told_route.begin(), told_route.end(),

@@ -39,6 +39,10 @@ struct Turn {
   std::uint32_t max_tokens = 0;  // including those; clipped to the context; 0 runs the prompt only
   SamplingOptions sampling;
   std::vector<TokenId> stop_tokens;  // the token that stops is reported, then the turn ends
+  /// Most tokens that are guessed ahead (draft.hpp) and verified in one step; 0: none. The tokens
+  /// told are the same with and without, sampled ones too: each is drawn from the model's own
+  /// logits by the randomness of its position, and a guess only counts where it is that token.
+  std::uint32_t max_draft = 0;
 };
 
 /// Tells what was generated; false cancels the turn.

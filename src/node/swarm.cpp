@@ -263,6 +263,7 @@ net::Task<void> Swarm::talk_through(Swarm& swarm, Talk& talk) {
   turn.ids = talk.prompt;
   turn.max_tokens = talk.max_tokens;
   turn.sampling = talk.sampling;
+  turn.max_draft = talk.max_draft;
   driver::OnToken on_token = [&talk](const wire::TokenMessage& message) {
     talk.told.push_back(message.id);
     talk.indices.push_back(message.index);

@@ -52,6 +52,7 @@ struct Talk {
   Tokens prompt;
   std::uint32_t max_tokens = 0;
   SamplingOptions sampling;
+  std::uint32_t max_draft = 0;
 
   Tokens told;  // filled as tokens come
   std::vector<std::uint32_t> indices;

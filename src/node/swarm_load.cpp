@@ -176,18 +176,17 @@ class Run {
   std::vector<std::unique_ptr<Talk>> talks_;  // gone before the swarm
 };
 
-/// Three peers in a row, and the mean time of a token after the first few.
-double token_ms(Swarm& swarm, std::uint32_t tokens) {
-  Talk talk{prompt_of(3, 8), tokens, greedy()};
+/// The mean time of a token after the first few; below 0 if the talk told other tokens.
+double token_ms(Swarm& swarm, Talk talk) {
   TimePoint began{};
   TimePoint ended{};
   talk.on_token = [&](std::size_t told) {
     if (told == 5) began = swarm.clock.now();
     ended = swarm.clock.now();
   };
-  static_cast<void>(swarm.hold(talk));
+  const std::string wrong = swarm.hold(talk);
   static_cast<void>(swarm.leaks());
-  return milliseconds(ended - began) / (tokens - 5);
+  return wrong.empty() ? milliseconds(ended - began) / (talk.max_tokens - 5) : -1;
 }
 
 }  // namespace
@@ -213,7 +212,7 @@ WanReport wan_decode(Duration one_way, Duration hop_time, std::uint32_t tokens) 
     for (std::uint32_t i = 0; i < 3; ++i)
       ring.add(std::string(1, char('a' + i)), {4 * i, 4 * i + 4});
     ring.connect();
-    report.ring_ms = token_ms(ring, tokens);
+    report.ring_ms = token_ms(ring, {prompt_of(3, 8), tokens, greedy()});
   }
   // By way of the driver each hop costs a whole round trip: to it and back.
   SwarmOptions hub = options;
@@ -226,7 +225,27 @@ WanReport wan_decode(Duration one_way, Duration hop_time, std::uint32_t tokens) 
       star.network.set_latency("driver", name, one_way);
     }
     star.connect();
-    report.hub_ms = token_ms(star, tokens);
+    report.hub_ms = token_ms(star, {prompt_of(3, 8), tokens, greedy()});
+  }
+  return report;
+}
+
+DraftReport wan_draft(Duration one_way, Duration hop_time, std::uint32_t tokens) {
+  SwarmOptions options;
+  options.network = {one_way, Duration::zero(), 0};
+  options.compute_base = hop_time;
+  options.compute_per_row = hop_time / 10;
+  DraftReport report;
+  for (const std::uint32_t max_draft : {0u, 16u}) {
+    Swarm swarm(options);
+    for (std::uint32_t i = 0; i < 3; ++i)
+      swarm.add(std::string(1, char('a' + i)), {4 * i, 4 * i + 4});
+    swarm.connect();
+    Talk talk{prompt_of(3, 20), tokens, greedy()};
+    // Each word's logit is uniform over 16: the second wins in (16 - 10)^2 / (2 * 16^2) = 7 %.
+    talk.sampling.logit_bias = {{40, 100}, {41, 90}};
+    talk.max_draft = max_draft;
+    (max_draft == 0 ? report.plain_ms : report.draft_ms) = token_ms(swarm, std::move(talk));
   }
   return report;
 }

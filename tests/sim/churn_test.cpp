@@ -55,6 +55,10 @@ std::string run_churn(const Churn& churn) {
     talks[i].prompt = prompt_of(i % 5, 5 + random() % 60);  // some share a prefix
     talks[i].max_tokens = churn.tokens;
     talks[i].sampling = i % 2 == 0 ? greedy() : warm(i);
+    if (i % 3 == 0) {  // guesses, of which about every second is right
+      talks[i].sampling.logit_bias = {{40, 100}, {41, 97}};
+      talks[i].max_draft = 6;
+    }
     const TimePoint when = swarm.clock.now() + Duration(1ms) * (random() % 500);
     swarm.clock.call_at(when, [&swarm, &talk = talks[i]] { swarm.start(talk); });
   }

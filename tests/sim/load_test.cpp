@@ -69,6 +69,13 @@ TEST_SUITE("sim/load") {
     CHECK(wan.hub_ms > 1.3 * wan.ring_ms);
   }
 
+  TEST_CASE("over long links, guesses at a text that repeats itself halve a token's time") {
+    const DraftReport draft = wan_draft(25ms, 5ms, 200);
+    MESSAGE(draft.plain_ms << " ms a token, guessing " << draft.draft_ms << " ms");
+    CHECK(draft.draft_ms > 0);
+    CHECK(draft.draft_ms <= 0.5 * draft.plain_ms);
+  }
+
   TEST_CASE("recovery takes no longer than detection, one prefill of the lost span and 300 ms") {
     for (const std::uint32_t positions : {128u, 1'024u, 4'096u}) {
       const RecoveryReport report = recovery_at(positions);

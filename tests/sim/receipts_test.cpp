@@ -143,6 +143,27 @@ TEST_SUITE("sim/receipts") {
     }
   }
 
+  TEST_CASE("guesses that came to nothing are receipted as rejected, and earn nothing") {
+    for (const std::string victim : {"", "a", "b", "c"}) {
+      for (std::size_t at = 3; at < kTokens; at += 6) {
+        Swarm swarm(paid());
+        add_three(swarm);
+        swarm.connect();
+        if (!victim.empty()) swarm.add("s", {0, 12});
+        Talk talk{prompt_of(7, kPrompt), kTokens, greedy()};
+        talk.sampling.logit_bias = {{40, 100}, {41, 97}};
+        talk.max_draft = 6;
+        talk.on_token = [&](std::size_t told) {
+          if (told == at && !victim.empty()) swarm.kill(victim);
+        };
+        const Run run = pay(swarm, talk);
+        INFO(victim, " killed at token ", at);
+        CHECK(run.trouble == "");
+        CHECK(run.rejected > 0);
+      }
+    }
+  }
+
   TEST_CASE("a spare that was kept warm is paid from where it took over") {
     for (std::size_t at = 3; at < kTokens; at += 6) {
       SwarmOptions options = paid();

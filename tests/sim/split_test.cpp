@@ -101,4 +101,22 @@ TEST_SUITE("sim/split") {
     CHECK(swarm.clock.now() - start < 1'500ms);
     CHECK(swarm.leaks() == "");
   }
+
+  TEST_CASE("guesses that are verified in one trip save trips, and change no token") {
+    for (const SamplingOptions& choice : {greedy(), warm(5)}) {
+      Duration taken[2]{};
+      for (const std::uint32_t max_draft : {0u, 8u}) {
+        Swarm swarm;
+        add_split(swarm, kSplits[2]);
+        Talk talk{prompt_of(1, 37), 120, choice};
+        talk.sampling.logit_bias = {{40, 100}, {41, 97}};  // a text of two words
+        talk.max_draft = max_draft;
+        const TimePoint start = swarm.clock.now();
+        CHECK(swarm.hold(talk) == "");
+        taken[max_draft > 0 ? 1 : 0] = swarm.clock.now() - start;
+        CHECK(swarm.leaks() == "");
+      }
+      CHECK(taken[1] < taken[0] * 0.8);
+    }
+  }
 }

@@ -75,6 +75,11 @@ struct Story : World {
   }
 };
 
+Finish finish_of(const Result<Finish>& finish) {
+  REQUIRE(finish);
+  return *finish;
+}
+
 SamplingOptions greedy() {
   SamplingOptions options;
   options.temperature = 0;
@@ -324,5 +329,49 @@ TEST_SUITE("driver/generator") {
     REQUIRE(story.told[0].top.size() == 3);
     CHECK(story.told[0].top[0].id == story.told[0].id);
     CHECK(story.told[0].top[0].logprob == story.told[0].logprob);
+  }
+
+  TEST_CASE("guessed ahead or not, the tokens are the same, and guesses that repeat save steps") {
+    for (const bool is_greedy : {true, false}) {
+      SamplingOptions sampling = is_greedy ? greedy() : SamplingOptions{};
+      sampling.seed = 5;
+      sampling.temperature = is_greedy ? 0 : 1;
+      // Two tokens only: guesses are right about as often as wrong.
+      sampling.logit_bias = {{40, 100}, {41, 100}};
+      Story plain;
+      REQUIRE(finish_of(plain.generate({{1, 2, 3}, 0, 60, sampling, {}})) == Finish::length);
+      Story guessing;
+      REQUIRE(finish_of(guessing.generate({{1, 2, 3}, 0, 60, sampling, {}, 8})) == Finish::length);
+      CHECK(guessing.told_ids() == plain.told_ids());
+      CHECK(guessing.told_ids() == plain.reference({1, 2, 3}, 60, sampling));
+      for (std::uint32_t i = 0; i < 60; ++i) CHECK(guessing.told[i].index == i);
+      CHECK(guessing.generator->committed().back().end == 62);  // the last is not run
+    }
+  }
+
+  TEST_CASE("a guess that holds the end does not go beyond it") {
+    SamplingOptions one = greedy();
+    one.logit_bias = {{40, 100}};
+    Story story;
+    REQUIRE(finish_of(story.generate({{1, 2, 3}, 0, 10, one, {}, 16})) == Finish::length);
+    CHECK(story.told_ids() == Tokens(10, 40));
+    CHECK(story.generator->ids().size() == 13);
+    CHECK(story.generator->committed().back().end == 12);
+
+    SUBCASE("a further turn stops at its stop token, in the middle of a guess") {
+      story.told.clear();
+      REQUIRE(finish_of(story.generate({{40, 40, 41}, 0, 10, one, {}, 16})) == Finish::length);
+      story.told.clear();
+      REQUIRE(finish_of(story.generate({{7}, 0, 10, one, {40}, 16})) == Finish::stop);
+      CHECK(story.told_ids() == Tokens{40});
+    }
+    SUBCASE("and one that its user ends is cut there") {
+      story.told.clear();
+      int left = 6;
+      REQUIRE(finish_of(story.generate({{}, 0, 10, one, {}, 16}, [&left] { return --left > 0; })) ==
+              Finish::cancelled);
+      CHECK(story.told.size() == 6);
+      CHECK(story.generator->committed().back().end == story.generator->ids().size() - 1);
+    }
   }
 }
