@@ -25,6 +25,7 @@ namespace farmesh {
 
 namespace driver {
 class Bill;
+struct NodeChoice;
 }
 
 struct SessionOptions {
@@ -55,6 +56,9 @@ struct GenerateOptions {
   /// What pays the peers, as the coordinator makes it: they get its grant and send it receipts.
   /// Null: nobody pays, and peers that want to be paid refuse. Not with a head on a peer.
   std::shared_ptr<driver::Bill> bill;
+  /// Whose layers may be used, as the coordinator makes it. Null: anybody's. Fails with
+  /// unsupported with a head on a peer, which chooses for itself.
+  std::shared_ptr<const driver::NodeChoice> nodes;
 };
 
 /// One message of a chat, as the model's own template names the roles.

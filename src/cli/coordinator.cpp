@@ -66,6 +66,7 @@ struct CoordinatorFlags {
   std::string log_format = "text";
   gateway::CoordinatorOptions options;
 };
+  std::string tiers;
 
 Result<Far> amount(const std::string& flag, const std::string& text) {
   const std::optional<Far> far = Far::parse(text);
@@ -188,6 +189,7 @@ Result<void> open_shared_state(const CoordinatorFlags& flags,
 
 // What it is called in the ledger: sessions of that name are closed when it starts again.
 std::string ledger_name(const CoordinatorFlags& flags) {
+  options.requests = std::make_shared<gateway::RedisRequestBoard>(redis, *key);
   constexpr std::size_t kMaxBytes = 64;
   if (!flags.name.empty()) return flags.name.substr(0, kMaxBytes);
   char host[256] = {};
@@ -268,6 +270,11 @@ int coordinate(CoordinatorFlags flags) {
   if (!server) return report(server.error());
 
   flags.http.warn_if_plain("gateway", flags.host);
+  if (!flags.tiers.empty()) {
+    auto tiers = gateway::read_tier_rules(flags.tiers);
+    if (!tiers) return report(tiers.error());
+    options.tiers = *std::move(tiers);
+  }
   warn_if_uncovered(host);
   stop.ready();
   fmt::print("listening on {}://{}:{} with {} model{}, default {}\n", flags.http.scheme(),
@@ -319,6 +326,8 @@ void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
 void add_http_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags) {
   add_option_with_default(verb, "--host", flags.host, "Where to listen; :: takes IPv4 too",
                           "ADDRESS");
+  verb.add_option("--tiers", flags.tiers, "JSON file: a tier to the nodes that may serve it")
+      ->option_text("FILE");
   settings.from_environment(
       add_option_with_default(verb, "--port", flags.port, "0 takes a free one", "PORT"), {"PORT"});
   gateway::FairQueueOptions& queue = flags.options.queue;

@@ -22,6 +22,9 @@ class CoordinatorModel final : public gateway::Model {
   gateway::ModelState state() const override { return {model_.info(), local_, remote_head_}; }
   std::string node_id(const std::string& peer) const override;
   std::string token_bytes(TokenId id) const override { return model_.token_bytes(id); }
+  void ask_receipts(const std::shared_ptr<driver::Bill>& bill) override {
+    model_.ask_receipts(bill);
+  }
 
  private:
   const DistributedModel model_;

@@ -83,6 +83,7 @@ net::Task<void> Conversation::run(std::shared_ptr<Conversation> self, TurnReques
   input.emitted = std::uint32_t(resume.size());
   input.traceparent = request.options.traceparent;
   input.bill = request.options.bill;
+  input.nodes = request.options.nodes;
   input.max_tokens = turn_->limit;
   input.sampling = request.options.sampling;
   input.stop_tokens = turn_->stop_tokens;

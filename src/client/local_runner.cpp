@@ -41,7 +41,7 @@ net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToke
 
   // Go on behind what the generator holds, if that is how this text begins.
   const std::vector<TokenId>* held = generator_ ? &generator_->ids() : nullptr;
-  if (held != nullptr && input.emitted == 0 && input.bill == bill_ &&
+  if (held != nullptr && input.emitted == 0 && input.bill == bill_ && input.nodes == nodes_ &&
       held->size() <= input.ids.size() &&
       std::equal(held->begin(), held->end(), input.ids.begin())) {
     turn.ids.assign(input.ids.begin() + std::ptrdiff_t(held->size()), input.ids.end());
@@ -50,6 +50,7 @@ net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToke
     driver::GeneratorOptions options = generator_options(model_, context_tokens_, warm_standby_);
     options.chain.traceparent = std::move(input.traceparent);
     options.chain.bill = bill_ = std::move(input.bill);
+    options.chain.nodes = nodes_ = std::move(input.nodes);
     generator_.emplace(*model_.peers, head_, std::move(options));
     turn.ids = std::move(input.ids);
   }

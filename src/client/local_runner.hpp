@@ -33,7 +33,8 @@ class LocalRunner final : public TurnRunner {
   const bool warm_standby_;
   std::optional<driver::Generator> generator_;
   std::shared_ptr<driver::Bill> bill_;  // that pays for what the generator does
-  std::uint32_t recoveries_ = 0;        // of the generators before this one
+  std::shared_ptr<const driver::NodeChoice> nodes_;
+  std::uint32_t recoveries_ = 0;  // of the generators before this one
 };
 
 }  // namespace farmesh::client

@@ -154,6 +154,9 @@ struct Session::Impl {
       return {Errc::context_exceeded, std::to_string(all) + " tokens do not fit the context of " +
                                           std::to_string(conversation->context_tokens())};
     }
+    if (request.options.nodes && model().head == nullptr) {
+      return {Errc::unsupported, "the head's peer chooses the nodes"};
+    }
     if (const Result<void> stops = client::StopFilter::check(request.options.stop); !stops) {
       return stops;
     }

@@ -64,12 +64,6 @@ Result<Bill::Tally*> Bill::fitting(const NodeId& from, const wire::SignedReceipt
     if (!goes_on(tally.newest_->counts, told.counts)) return invalid("smaller than the last");
   }
   if (tally.receipts_ >= kMaxReceipts) return invalid("too many");
-  // Last, as it costs the most.
-  const auto body = wire::encode(told);
-  if (!identity::verify(receipt.node_key, wire::kReceiptDomain, std::as_bytes(std::span(body)),
-                        receipt.node_signature)) {
-    return invalid("its node did not sign it");
-  }
   return &tally;
 }
 
@@ -84,28 +78,63 @@ Result<void> Bill::take(const NodeId& from, const wire::SignedReceipt& receipt,
   Tally& tally = **fits;
   tally.newest_ = receipt.receipt;
   ++tally.receipts_;
-  wire::JudgedReceipt judged;
-  judged.receipt = receipt;
   const wire::TokenCounts& counts = receipt.receipt.counts;
   const bool no_more = counts.decode <= tally.decode() && counts.prefill <= tally.prefill();
   const bool equal = counts.decode == tally.decode() && counts.prefill == tally.prefill();
-  if (equal || (no_more && (!receipt.receipt.final || tally.was_lost_))) {
-    const auto body = wire::encode(receipt.receipt);
-    judged.driver_key = driver.public_key();
-    judged.driver_signature = driver.sign(wire::kCountersignDomain, std::as_bytes(std::span(body)));
-  }
-  receipts_.push_back(std::move(judged));
+  const bool agreed = equal || (no_more && (!receipt.receipt.final || tally.was_lost_));
+  taken_.push_back({receipt, agreed ? std::optional(driver) : std::nullopt});
   return {};
 }
 
 std::vector<wire::JudgedReceipt> Bill::receipts() {
+  std::vector<Taken> taken;
+  {
+    const std::lock_guard lock(mutex_);
+    taken = std::exchange(taken_, {});
+  }
+  std::vector<wire::JudgedReceipt> judged;
+  for (const Taken& one : taken) {
+    const wire::SignedReceipt& receipt = one.receipt;
+    const auto body = wire::encode(receipt.receipt);
+    if (!identity::verify(receipt.node_key, wire::kReceiptDomain, std::as_bytes(std::span(body)),
+                          receipt.node_signature)) {
+      refused_.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
+    wire::JudgedReceipt& next = judged.emplace_back();
+    next.receipt = receipt;
+    if (!one.countersigns) continue;
+    next.driver_key = one.countersigns->public_key();
+    next.driver_signature =
+        one.countersigns->sign(wire::kCountersignDomain, std::as_bytes(std::span(body)));
+  }
+  return judged;
+}
+
+void Bill::expect(const NodeId& node, Span layers, std::uint32_t prefill, std::uint32_t decode) {
   const std::lock_guard lock(mutex_);
-  return std::exchange(receipts_, {});
+  Tally& tally = tallies_[{node, layers}];
+  tally.add(prefill, decode);
+  tally.remote_ = true;
+  tally.was_lost_ = true;
+}
+
+bool Bill::wants(const NodeId& node) {
+  const std::lock_guard lock(mutex_);
+  bool wants = false;
+  for (auto at = tallies_.lower_bound({node, Span{}}); at != tallies_.end(); ++at) {
+    Tally& tally = at->second;
+    if (at->first.first != node) break;
+    if (!tally.remote_ || (tally.newest_ && tally.newest_->final)) continue;
+    tally.was_lost_ = true;
+    wants = true;
+  }
+  return wants;
 }
 
 bool Bill::complete() const {
   const std::lock_guard lock(mutex_);
-  return receipts_.empty() && std::ranges::all_of(tallies_, [](const auto& entry) {
+  return taken_.empty() && std::ranges::all_of(tallies_, [](const auto& entry) {
            const Tally& tally = entry.second;
            const bool idle = tally.decode() == 0 && tally.prefill() == 0;
            if (!tally.remote_ || (idle && !tally.newest_)) return true;

@@ -4,7 +4,8 @@
 // Shared by the chains of one session of the ledger (several, where a request wants several texts)
 // and by whoever writes receipts down. The step log pays; a receipt only says whether its node
 // agrees. Counting a step is two additions a hop.
-// Threading: grant(), tally() and take() on the peer set's executor; the rest from any thread.
+// Threading: grant(), tally(), take() and wants() on the peer set's executor, where nothing is
+// signed or verified but the one grant; the rest from any thread.
 #pragma once
 
 #include <atomic>
@@ -76,20 +77,31 @@ class Bill {
   /// Where the work of `node` on `layers` is added up; as long as the bill lives. `link`: which
   /// connection it serves over, nothing else; null: this process itself, which owes no receipts.
   Tally& tally(const NodeId& node, Span layers, const std::shared_ptr<const void>& link);
-  /// A receipt that came over a link whose other end proved to be `from`. Countersigned unless it
-  /// claims more than the step log has, or is the last of a node that never was lost and claims
-  /// less. Fails with receipt_invalid, and counts a refusal: not the node's own, of layers that it
-  /// did not serve here, not signed, older than another or smaller, too many.
+  /// A session that an earlier process drove, by its step log: before its receipts are asked for
+  /// again, and before anybody else has the bill.
+  void expect(const NodeId& node, Span layers, std::uint32_t prefill, std::uint32_t decode);
+  /// `node` is here once more: whether it may have a receipt that has not come.
+  bool wants(const NodeId& node);
+
+  /// A receipt that came over a link whose other end proved to be `from`. Agreed with unless it
+  /// claims more than the step log has by now, or is the last of a node that never was lost and
+  /// claims less. Fails with receipt_invalid, and counts a refusal: not the node's own, of layers
+  /// that it did not serve here, older than another or smaller, too many.
   Result<void> take(const NodeId& from, const wire::SignedReceipt& receipt,
                     const identity::NodeKey& driver);
 
-  /// Those that came since the last call, in order.
+  /// Those that came since the last call, in order, verified here, and countersigned where they
+  /// were agreed with. One that its node did not sign is counted as a refusal.
   std::vector<wire::JudgedReceipt> receipts();
   /// Every node's newest receipt is its last, and says what the step log says.
   bool complete() const;
   std::uint64_t refused() const noexcept { return refused_.load(std::memory_order_relaxed); }
 
  private:
+  struct Taken {
+    wire::SignedReceipt receipt;
+    std::optional<identity::NodeKey> countersigns;  // none: not agreed with
+  };
   Result<Tally*> fitting(const NodeId& from, const wire::SignedReceipt& receipt);
 
   const BillTerms terms_;
@@ -97,7 +109,7 @@ class Bill {
   std::atomic<std::uint64_t> refused_ = 0;
   mutable std::mutex mutex_;  // guards the below, but for the tallies' sums
   std::map<std::pair<NodeId, Span>, Tally> tallies_;
-  std::vector<wire::JudgedReceipt> receipts_;
+  std::vector<Taken> taken_;
 };
 
 }  // namespace farmesh::driver

@@ -18,6 +18,7 @@
 #include "base/bytes.hpp"
 #include "base/types.hpp"
 #include "driver/bill.hpp"
+#include "driver/node_choice.hpp"
 #include "driver/peer_set.hpp"
 #include "net/task.hpp"
 #include "route/planner.hpp"
@@ -44,12 +45,13 @@ struct ChainOptions {
   std::chrono::seconds stall_limit{120};     // of repairs without a single row committed
   std::chrono::milliseconds capacity_patience{10'000};  // while the only peers for a layer are full
   std::chrono::milliseconds route_patience{3'000};  // in mid-session, for a layer's peer to return
-  std::uint32_t first_epoch = 1;       // above those of any earlier chain of the same session
-  std::string traceparent;             // W3C trace context for every open; may be empty
-  std::shared_ptr<Bill> bill;          // what pays for the session; null: nobody
-  std::uint32_t prompt_positions = 0;  // of the session's first turn: told apart in receipts
-  bool warm_standby = false;           // a spare peer behind every stage gets copies of its inputs
-  std::uint32_t expected_tokens = 0;   // that this turn may still take; 0: never replanned
+  std::uint32_t first_epoch = 1;            // above those of any earlier chain of the same session
+  std::string traceparent;                  // W3C trace context for every open; may be empty
+  std::shared_ptr<Bill> bill;               // what pays for the session; null: nobody
+  std::shared_ptr<const NodeChoice> nodes;  // whom it may use; null: anybody
+  std::uint32_t prompt_positions = 0;       // of the session's first turn: told apart in receipts
+  bool warm_standby = false;          // a spare peer behind every stage gets copies of its inputs
+  std::uint32_t expected_tokens = 0;  // that this turn may still take; 0: never replanned
   std::chrono::seconds replan_interval{10};
   route::Policy policy;  // how routes are judged; class and room are filled in
   route::ReplanPolicy replan;

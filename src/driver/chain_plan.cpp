@@ -10,6 +10,18 @@ namespace {
 constexpr int kTriesPerRepair = 2;           // of one peer; then it is left out
 constexpr std::chrono::seconds kGrudge{60};  // how long a failure counts against a peer
 
+// This process's own stage is nobody's node.
+void choose_among(std::vector<route::PeerView>& views, const NodeChoice& choice) {
+  const auto is_other = [&choice](const route::PeerView& view) {
+    return view.reachable_by_peers && !choice.contains(view.node_id);
+  };
+  if (!choice.others_too) {
+    std::erase_if(views, is_other);
+    return;
+  }
+  for (route::PeerView& view : views) view.banned = view.banned || is_other(view);
+}
+
 }  // namespace
 
 /// Peers as this session sees them.
@@ -21,6 +33,7 @@ std::vector<route::PeerView> Chain::Impl::candidates() const {
            (standing->second.useless || standing->second.tries >= kTriesPerRepair ||
             standing->second.faults >= kMaxFaults);
   });
+  if (options.nodes) choose_among(views, *options.nodes);
   for (route::PeerView& view : views) {
     const auto standing = standings.find(view.address);
     if (standing == standings.end()) continue;

@@ -109,6 +109,8 @@ struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
   void lost(Known& peer, const Error& error);
   void dispatch(const Known& peer, const std::shared_ptr<Connection>& connection, Frame frame);
   void take_receipt(const std::shared_ptr<Connection>& connection, const Frame& frame);
+  static void ask_for_receipts(Connection& connection, std::span<const wire::AccountId> accounts);
+  void ask_for_missed_receipts(Connection& connection);
   std::vector<std::shared_ptr<SessionHandler>> handlers() const;
 
   net::Transport& transport;
@@ -225,6 +227,7 @@ PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connectio
   peer.node_id = (*connection)->remote().node_id;
   peer.connection = *connection;
   peer.service = service;
+  ask_for_missed_receipts(**connection);
   return connection;
 }
 
@@ -323,6 +326,30 @@ void PeerSet::Impl::take_receipt(const std::shared_ptr<Connection>& connection,
       short_name(connection->remote().node_id) + ": " + taken.error().to_string());
 }
 
+void PeerSet::Impl::ask_for_receipts(Connection& connection,
+                                     std::span<const wire::AccountId> accounts) {
+  const std::vector<std::uint8_t> bytes = wire::encode(accounts);
+  Frame frame;
+  frame.verb = Verb::receipt;
+  frame.payload = Payload::copy_of(std::as_bytes(std::span(bytes)));
+  // Whom it does not reach is asked when it comes back.
+  static_cast<void>(connection.push(std::move(frame)));
+}
+
+void PeerSet::Impl::ask_for_missed_receipts(Connection& connection) {
+  if (!options.key) return;
+  std::vector<wire::AccountId> accounts;
+  for (const auto& [account, weak] : bills) {
+    const auto bill = weak.lock();
+    if (!bill || !bill->wants(connection.remote().node_id)) continue;
+    accounts.push_back(account);
+    if (accounts.size() < wire::kMaxAskedAccounts) continue;
+    ask_for_receipts(connection, accounts);
+    accounts.clear();
+  }
+  if (!accounts.empty()) ask_for_receipts(connection, accounts);
+}
+
 // --- PeerSet -------------------------------------------------------------------------------
 
 PeerSet::PeerSet(net::Transport& transport, PeerSetOptions options)
@@ -391,6 +418,7 @@ std::vector<route::PeerView> PeerSet::view(bool any_class) const {
     route::PeerView view;
     view.address = peer->address;
     view.span = peer->service->span;
+    view.node_id = peer->node_id;
     view.numerics_class = peer->service->numerics_class;
     view.reachable_by_peers = !peer->local;
     view.round_trip = peer->round_trip;
@@ -563,6 +591,15 @@ void PeerSet::register_bill(const std::shared_ptr<Bill>& bill) {
   if (bills.size() < 2 * impl_->bills_purged + 64) return;
   std::erase_if(bills, [](const auto& entry) { return entry.second.expired(); });
   impl_->bills_purged = bills.size();
+}
+
+void PeerSet::ask_receipts(const std::shared_ptr<Bill>& bill) {
+  register_bill(bill);
+  const std::vector<wire::AccountId> account{bill->account()};
+  for (const auto& peer : impl_->peers) {
+    if (!peer->connection || peer->local || !bill->wants(peer->node_id)) continue;
+    Impl::ask_for_receipts(*peer->connection, account);
+  }
 }
 
 std::uint64_t PeerSet::refused_receipts() const noexcept { return impl_->refused_receipts; }

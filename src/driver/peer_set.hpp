@@ -113,6 +113,10 @@ class PeerSet {
   void unregister_session(const SessionId& session);
   /// Receipts for its session go there, for as long as it lives.
   void register_bill(const std::shared_ptr<Bill>& bill);
+  /// The same for a session that an earlier process drove (Bill::expect): peers that are connected
+  /// are asked for their receipts at once, others as they come. Every peer that comes back is asked
+  /// so for all bills that miss something of it.
+  void ask_receipts(const std::shared_ptr<Bill>& bill);
   /// Receipts that no bill took.
   std::uint64_t refused_receipts() const noexcept;
 

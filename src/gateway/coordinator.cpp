@@ -17,11 +17,14 @@
 #include "ledger/credits.hpp"
 #include "ledger/node_registry.hpp"
 #include "ledger/payment_totals.hpp"
+#include "ledger/receipts.hpp"
 
 namespace farmesh::gateway {
 namespace {
 
 constexpr std::chrono::minutes kSilence{10};
+constexpr std::chrono::hours kGrantLife{24};
+constexpr std::uint64_t kTierSeconds = 10;  // between two looks at the registry
 
 RegistryOptions registry_options(const CoordinatorOptions& options, const ModelHost& models) {
   RegistryOptions registry = options.registry;
@@ -60,7 +63,8 @@ struct Coordinator::Impl {
     while (!ended.wait_for(lock, std::chrono::seconds(1), [this] { return ending; })) {
       lock.unlock();
       save_once();
-      if (++seconds % 60 == 0 && services.store) {
+      if (++seconds % kTierSeconds == 0) refresh_tiers();
+      if (seconds % 60 == 0 && services.store) {
         close_silent();
         record_metrics();
       }
@@ -79,8 +83,16 @@ struct Coordinator::Impl {
       if (!saved) log(LogLevel::error, "gateway", "checkpoint: " + saved.error().to_string());
     }
     for (const auto& turn : turns) turn->keep();
+    services.requests.share();
     if (services.store) settle_again();
     services.metering.collect();
+  }
+
+  void refresh_tiers() {
+    std::vector<std::string> ids;
+    for (const auto& hosted : services.models.models()) ids.push_back(hosted->options.id);
+    const Result<void> asked = services.tier_nodes.refresh(ids);
+    if (!asked) log(LogLevel::warning, "gateway", "tiers: " + asked.error().to_string());
   }
 
   // Ends of sessions that the ledger could not take when they came.
@@ -90,6 +102,22 @@ struct Coordinator::Impl {
       if (written || written.error().code == Errc::ledger_conflict) continue;
       services.unsettled.add(std::move(outcome));
     }
+  }
+
+  // What an earlier process of this name did not live to be told by its nodes.
+  void ask_for_receipts() {
+    const LedgerTime since = services.store->now() - kGrantLife;
+    const auto sessions =
+        ledger::Receipts(services.store).missing(services.options.coordinator_id, since);
+    if (!sessions) return log(LogLevel::error, "gateway", sessions.error().to_string());
+    for (const ledger::UnreceiptedSession& session : *sessions) {
+      const HostedModel* hosted = services.models.find(session.model_id);
+      if (hosted == nullptr) continue;
+      hosted->model->ask_receipts(services.metering.expect(session.session_id, session.log));
+    }
+    if (sessions->empty()) return;
+    log(LogLevel::info, "gateway",
+        fmt::format("asking for the receipts of {} sessions", sessions->size()));
   }
 
   // The last receipts come just behind the last sessions, if they come.
@@ -169,9 +197,11 @@ Coordinator::Coordinator(CoordinatorOptions options, ModelHost& models,
     : impl_(std::make_unique<Impl>(std::move(options), models, std::move(store))) {
   if (impl_->services.store) {
     impl_->close_abandoned();
+    impl_->ask_for_receipts();
     impl_->top_up_public();
     impl_->observe_payments();
   }
+  impl_->refresh_tiers();
   impl_->checkpoints = start_thread("checkpoints", [impl = impl_.get()] { impl->save_sessions(); });
 }
 

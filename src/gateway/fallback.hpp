@@ -32,6 +32,9 @@ class FallbackModel final : public Model {
   ModelState state() const override { return mesh_->state(); }
   std::string node_id(const std::string& peer) const override { return mesh_->node_id(peer); }
   std::string token_bytes(TokenId id) const override { return mesh_->token_bytes(id); }
+  void ask_receipts(const std::shared_ptr<driver::Bill>& bill) override {
+    mesh_->ask_receipts(bill);
+  }
 
  private:
   const std::shared_ptr<Model> mesh_, fallback_;

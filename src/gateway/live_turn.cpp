@@ -136,6 +136,8 @@ std::optional<Problem> LiveTurn::admit() {
   Checked<std::string> tier = tier_of(caller, order_.tier);
   if (!tier) return tier.problem();
   order_.tier = *std::move(tier);
+  const auto nodes = services_.tier_nodes.choice(order_.model->options.id, order_.tier);
+  for (TurnInput& input : order_.inputs) input.options.nodes = nodes;
   Checked<FairQueue::Place> place =
       services_.queue.acquire(caller.account, rank_of(order_.tier).value_or(0), ticket_);
   if (!place) return place.problem();

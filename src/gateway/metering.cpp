@@ -20,6 +20,24 @@ std::shared_ptr<driver::Bill> Metering::open(const std::string& session_id, Far 
   return bill;
 }
 
+std::shared_ptr<driver::Bill> Metering::expect(const std::string& session_id, const WorkLog& log) {
+  driver::BillTerms terms;
+  terms.account = ledger::uuid_bytes(session_id);
+  auto bill = std::make_shared<driver::Bill>(terms);
+  const auto add = [&bill](const WorkSegment& segment, bool prompt) {
+    for (const WorkHop& hop : segment.route) {
+      const Result<NodeId> node = parse_node_id(hop.node_id);
+      if (!node) continue;  // the operator's own
+      bill->expect(*node, hop.layers, prompt ? segment.tokens : 0, prompt ? 0 : segment.tokens);
+    }
+  };
+  for (const WorkSegment& segment : log.prompt) add(segment, true);
+  for (const WorkSegment& segment : log.output) add(segment, false);
+  const std::lock_guard lock(mutex_);
+  entries_.push_back({bill, std::nullopt, kPatienceForEarlier, true});
+  return bill;
+}
+
 void Metering::count(const char* result, std::uint64_t receipts) {
   if (receipts == 0) return;
   metrics_
@@ -41,7 +59,7 @@ void Metering::gather() {
     }
     if (!over) return false;
     if (!entry.ended) entry.ended = now;
-    if (!entry.bill->complete() && now - *entry.ended < kPatience) return false;
+    if (!entry.bill->complete() && now - *entry.ended < entry.patience) return false;
     count("refused", entry.bill->refused());
     return true;
   });
@@ -75,7 +93,7 @@ bool Metering::waits() const {
   const std::lock_guard lock(mutex_);
   if (!unwritten_.empty()) return true;
   for (const Entry& entry : entries_) {
-    if (!entry.bill->complete()) return true;
+    if (!entry.of_earlier && !entry.bill->complete()) return true;
   }
   return false;
 }

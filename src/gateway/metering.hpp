@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include <farmesh/ledger.hpp>
 #include <farmesh/money.hpp>
 
 #include "driver/bill.hpp"
@@ -32,18 +33,25 @@ class Metering {
   std::shared_ptr<driver::Bill> open(const std::string& session_id, Far price, Far prompt_price,
                                      std::uint32_t token_limit);
 
+  /// The same for a session that an earlier process drove, by its log; its nodes have a while to
+  /// come back with their receipts.
+  std::shared_ptr<driver::Bill> expect(const std::string& session_id, const WorkLog& log);
+
   /// Writes the receipts that came since the last call; what the ledger cannot take now is tried
   /// again with the next.
   void collect();
-  /// Some receipt may still come, or is not written.
+  /// Some receipt of this process's own sessions may still come, or one is not written.
   bool waits() const;
 
   static constexpr std::chrono::seconds kPatience{60};
+  static constexpr std::chrono::minutes kPatienceForEarlier{10};
 
  private:
   struct Entry {
     std::shared_ptr<driver::Bill> bill;
     std::optional<std::chrono::steady_clock::time_point> ended;
+    std::chrono::seconds patience = kPatience;
+    bool of_earlier = false;
   };
   void gather();
   void count(const char* result, std::uint64_t receipts);

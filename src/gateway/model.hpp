@@ -58,6 +58,8 @@ class Model {
   virtual ModelState state() const = 0;
   /// The ledger's name of a hop's peer; empty for the operator's own process.
   virtual std::string node_id(const std::string& peer) const = 0;
+  /// Asks its nodes once more for receipts of a session that an earlier process drove.
+  virtual void ask_receipts(const std::shared_ptr<driver::Bill>&) {}
   /// Empty for special tokens and ids outside the vocabulary.
   virtual std::string token_bytes(TokenId id) const = 0;
 };

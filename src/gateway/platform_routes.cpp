@@ -314,13 +314,61 @@ void quote(Services& services, const http::Request& request, http::Responder res
   responder.json(200, json.raw_field("max_cost_far", all->to_string()).end_object().take());
 }
 
+RequestStatus status_of(SessionStatus status) {
+  switch (status) {
+    case SessionStatus::active: return RequestStatus::active;
+    case SessionStatus::completed: return RequestStatus::completed;
+    case SessionStatus::failed: return RequestStatus::failed;
+    case SessionStatus::cancelled: return RequestStatus::cancelled;
+  }
+  return RequestStatus::failed;
+}
+
+// The layers of a share, which need not be one run of them.
+void add_nodes(std::vector<NodeUsed>& nodes, const Contribution& share) {
+  const std::vector<std::uint32_t>& layers = share.layers;
+  for (std::size_t from = 0, to = 0; from < layers.size(); from = to) {
+    while (to < layers.size() && layers[to] - layers[from] == to - from) ++to;
+    nodes.push_back({share.node_id, {layers[from], layers[to - 1] + 1}});
+  }
+}
+
+/// What the ledger keeps of a request for ever: everything but its text and how that ended.
+std::optional<RequestRecord> find_in_ledger(Services& services, const std::string& request_id) {
+  if (!services.ledger) return std::nullopt;
+  std::optional<RequestRecord> record;
+  std::optional<LedgerTime> began;
+  for (unsigned link = 0;; ++link) {
+    const auto session = services.ledger->session_of_request(session_request_id(request_id, link));
+    if (!session) return record;
+    if (!record) record.emplace();
+    if (!began) began = session->started_at;
+    record->owner = session->user_wallet;
+    record->status = status_of(session->status);
+    record->problem.reset();
+    if (!session->error_message.empty()) {
+      record->problem = Problem{500, "session_failed", session->error_message, {}};
+    }
+    PlatformAnswer& answer = record->answer;
+    answer.request_id = request_id;
+    answer.model_id = session->model_id;
+    answer.tokens_generated += session->tokens_generated;
+    answer.cost = answer.cost.plus(session->total_cost).value_or(answer.cost);
+    const LedgerTime ended = session->ended_at.value_or(services.store->now());
+    answer.latency_ms = (ended - *began).count();
+    for (const Contribution& share : session->contributions) add_nodes(answer.nodes, share);
+  }
+}
+
 /// The record of {request_id}, if it is this caller's; another's is as unknown as none.
 Checked<RequestRecord> find_request(Services& services, const http::Request& request) {
   const Checked<Caller> caller = services.gatekeeper.authenticate(request);
   if (!caller) return caller.problem();
-  const auto record = services.requests.find(std::string(request.parameter("request_id")));
+  const std::string id(request.parameter("request_id"));
+  auto record = services.requests.find(id);
+  if (!record) record = find_in_ledger(services, id);
   if (!record || (record->owner != caller->account && !caller->is_admin)) {
-    return Problem{404, "not_found", "No request with this request_id in the last hour.", {}};
+    return Problem{404, "not_found", "No request with this request_id.", {}};
   }
   return *record;
 }

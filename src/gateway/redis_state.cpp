@@ -58,6 +58,39 @@ redis.call('HSET', KEYS[1], 'level', string.format('%.6f', level), 'at', string.
 redis.call('EXPIRE', KEYS[1], math.ceil((limit - level) / per) + 1)
 return {taken, string.format('%.6f', level)})";
 
+// KEYS: request. ARGV: stream, revision, seconds, first, sealed record or nothing. What was told
+// counts when this stream takes the request over, or has it and tells something newer.
+constexpr const char* kTell = R"(
+local time = redis.call('TIME')[1]
+if ARGV[4] == '1' then
+  redis.call('DEL', KEYS[1])
+else
+  local kept = redis.call('HMGET', KEYS[1], 'stream', 'revision', 'cancel')
+  if kept[1] and kept[1] ~= ARGV[1] then return 0 end
+  if kept[1] and tonumber(kept[2]) >= tonumber(ARGV[2]) then return kept[3] and 1 or 0 end
+end
+redis.call('HSET', KEYS[1], 'stream', ARGV[1], 'revision', ARGV[2], 'record', ARGV[5], 'at', time)
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return redis.call('HEXISTS', KEYS[1], 'cancel'))";
+
+// KEYS: request. ARGV: stream, seconds.
+constexpr const char* kAlive = R"(
+if redis.call('HGET', KEYS[1], 'stream') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'at', redis.call('TIME')[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return redis.call('HEXISTS', KEYS[1], 'cancel'))";
+
+// KEYS: request. Gives the record and how many seconds ago it was told of.
+constexpr const char* kFind = R"(
+local kept = redis.call('HMGET', KEYS[1], 'record', 'at')
+if not kept[1] then return {} end
+return {kept[1], tonumber(redis.call('TIME')[1]) - tonumber(kept[2])})";
+
+constexpr const char* kCancel = R"(
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'cancel', '1')
+return 1)";
+
 }  // namespace
 
 Result<SealedBox::Key> shared_key(const std::string& secret) {
@@ -115,6 +148,58 @@ Result<std::optional<CachedTurn>> RedisSessionCache::find(const std::string& req
     if (const Result<void> placed = decode_items(*run, turn->items); !placed) return placed.error();
   }
   return std::optional<CachedTurn>(*std::move(turn));
+}
+
+// --- requests ------------------------------------------------------------------------------------
+
+RedisRequestBoard::RedisRequestBoard(std::shared_ptr<Redis> redis, const SealedBox::Key& key)
+    : redis_(std::move(redis)), key_(key), box_(key) {}
+
+std::string RedisRequestBoard::name_of(const std::string& request_id) const {
+  return "farmesh:request:" + hashed(key_, "request " + request_id);
+}
+
+Result<bool> RedisRequestBoard::tell(const RequestRecord& record, std::uint64_t revision,
+                                     bool first) {
+  const std::string& id = record.answer.request_id;
+  const auto done = redis_->command({"EVAL", kTell, "1", name_of(id), std::to_string(record.stream),
+                                     std::to_string(revision), kept_seconds(), first ? "1" : "0",
+                                     box_.seal(encode_record(record), "request " + id)});
+  if (!done) return done.error();
+  return done->number == 1;
+}
+
+Result<bool> RedisRequestBoard::tell_alive(const std::string& request_id, std::uint64_t stream) {
+  const auto done = redis_->command(
+      {"EVAL", kAlive, "1", name_of(request_id), std::to_string(stream), kept_seconds()});
+  if (!done) return done.error();
+  return done->number == 1;
+}
+
+Result<std::optional<RequestRecord>> RedisRequestBoard::find(const std::string& request_id) {
+  const auto kept = redis_->command({"EVAL", kFind, "1", name_of(request_id)});
+  if (!kept) return kept.error();
+  if (kept->parts.size() != 2) return std::optional<RequestRecord>();
+  const Result<std::string> plain =
+      box_.open(kept->parts[0].text.value_or(""), "request " + request_id);
+  if (!plain) return plain.error();
+  Result<RequestRecord> record = decode_record(*plain);
+  if (!record) return record.error();
+  const bool silent = std::chrono::seconds(kept->parts[1].number.value_or(0)) > kSilence;
+  if (record->status == RequestStatus::active && silent) {
+    record->status = RequestStatus::failed;
+    record->problem = Problem{503, "coordinator_lost", "Its coordinator is gone.", {}};
+  }
+  return std::optional<RequestRecord>(*std::move(record));
+}
+
+Result<bool> RedisRequestBoard::ask_cancel(const std::string& request_id) {
+  const auto known = find(request_id);
+  if (!known) return known.error();
+  if (!*known || (*known)->status != RequestStatus::active) return false;
+  const auto done = redis_->command({"EVAL", kCancel, "1", name_of(request_id)});
+  if (!done) return done.error();
+  return done->number == 1;
 }
 
 // --- rate limits ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include "base/sealed_box.hpp"
 #include "gateway/rate_limiter.hpp"
 #include "gateway/redis.hpp"
+#include "gateway/request_board.hpp"
 #include "gateway/session_cache.hpp"
 
 namespace farmesh::gateway {
@@ -28,6 +29,23 @@ class RedisSessionCache final : public SessionCache {
 
  private:
   std::string name_of(const std::string& request_id, const char* part) const;
+
+  const std::shared_ptr<Redis> redis_;
+  const SealedBox::Key key_;
+  const SealedBox box_;
+};
+
+class RedisRequestBoard final : public RequestBoard {
+ public:
+  RedisRequestBoard(std::shared_ptr<Redis> redis, const SealedBox::Key& key);
+
+  Result<bool> tell(const RequestRecord& record, std::uint64_t revision, bool first) override;
+  Result<bool> tell_alive(const std::string& request_id, std::uint64_t stream) override;
+  Result<std::optional<RequestRecord>> find(const std::string& request_id) override;
+  Result<bool> ask_cancel(const std::string& request_id) override;
+
+ private:
+  std::string name_of(const std::string& request_id) const;
 
   const std::shared_ptr<Redis> redis_;
   const SealedBox::Key key_;

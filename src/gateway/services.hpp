@@ -21,6 +21,7 @@
 #include "gateway/registry.hpp"
 #include "gateway/request_table.hpp"
 #include "gateway/session_cache.hpp"
+#include "gateway/tier_nodes.hpp"
 #include "http/metrics.hpp"
 #include "http/request.hpp"
 #include "ledger/node_registry.hpp"
@@ -40,6 +41,8 @@ struct CoordinatorOptions {
   /// Shared by several coordinators; null: this process's own.
   std::shared_ptr<SessionCache> turns;
   std::shared_ptr<RateLimits> rate_limits;
+  std::shared_ptr<RequestBoard> requests;
+  TierRules tiers;           // whom their turns may use
   RegistryOptions registry;  // but for version and aliases, which are the coordinator's
 };
 
@@ -90,11 +93,12 @@ struct Services {
   Gatekeeper gatekeeper;
   FairQueue queue;
   http::Metrics metrics;
-  RequestTable requests;
+  RequestTable requests{options.requests};
   LiveTurns live;
   UnsettledSessions unsettled;
   RecentLatencies latencies;
   Metering metering{store, metrics};
+  TierNodes tier_nodes{options.tiers, store};
 };
 
 /// Marks answers that the fallback gave.

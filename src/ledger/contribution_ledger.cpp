@@ -239,8 +239,8 @@ Result<std::vector<SessionRecord>> ContributionLedger::close_abandoned(const Aba
     for (const auto& [id] : *ids) {
       Result<WorkLog> log = ledger::load_work(db, id);
       if (!log) return log.error();
-      const SessionOutcome outcome{id, SessionStatus::failed,
-                                   "the coordinator ended before the session did", std::move(*log)};
+      const SessionOutcome outcome{id, SessionStatus::failed, ledger::kAbandonedMessage,
+                                   std::move(*log)};
       auto ended = ledger::finish_session(db, outcome, now, totals);
       if (!ended) return ended.error();
       if (!*ended) return ended->error();

@@ -33,6 +33,23 @@ std::uint64_t logged_tokens(const WorkLog& log, const std::string& node_id, Span
   return tokens;
 }
 
+/// Whether every node of the log has a receipt that says the same of its output.
+bool says_all(const std::vector<StoredReceipt>& receipts, const WorkLog& log) {
+  for (const WorkSegment& segment : log.output) {
+    for (const WorkHop& hop : segment.route) {
+      if (hop.node_id.empty()) continue;
+      const std::uint64_t logged = logged_tokens(log, hop.node_id, hop.layers);
+      const bool said = std::ranges::any_of(receipts, [&](const StoredReceipt& stored) {
+        const wire::Receipt& receipt = stored.receipt.receipt;
+        return to_string(receipt.node_id) == hop.node_id && receipt.span == hop.layers &&
+               receipt.counts.decode == logged;
+      });
+      if (!said) return false;
+    }
+  }
+  return true;
+}
+
 Result<void> compare(Database& db, const std::string& session_id, const wire::Receipt& receipt,
                      bool countersigned, const WorkLog& log, LedgerTime now) {
   if (!disagrees(receipt, countersigned, log)) return {};
@@ -174,6 +191,27 @@ Result<std::vector<Result<void>>> Receipts::record(std::span<const CheckedReceip
 
 Result<std::vector<StoredReceipt>> Receipts::of_session(const std::string& session_id) {
   return store_->transact([&](Database& db) { return load_receipts(db, session_id); });
+}
+
+Result<std::vector<UnreceiptedSession>> Receipts::missing(const std::string& coordinator,
+                                                          LedgerTime since, std::size_t limit) {
+  using Sessions = std::vector<UnreceiptedSession>;
+  return store_->transact([&](Database& db) -> Result<Sessions> {
+    const auto rows = db.query<std::string, std::string>(
+        "SELECT id, model_id FROM far_mesh_sessions WHERE coordinator = ?1 AND status = 'failed' "
+        "AND error_message = ?2 AND started_at >= ?3 ORDER BY started_at DESC LIMIT ?4",
+        {coordinator, kAbandonedMessage, since, static_cast<std::int64_t>(limit)});
+    if (!rows) return rows.error();
+    Sessions sessions;
+    for (const auto& [id, model_id] : *rows) {
+      Result<WorkLog> log = load_work(db, id);
+      if (!log) return log.error();
+      const auto receipts = load_receipts(db, id);
+      if (!receipts) return receipts.error();
+      if (!says_all(*receipts, *log)) sessions.push_back({id, model_id, std::move(*log)});
+    }
+    return sessions;
+  });
 }
 
 Result<std::vector<StoredReceipt>> load_receipts(Database& db, const std::string& session_id) {

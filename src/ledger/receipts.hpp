@@ -52,6 +52,13 @@ struct StoredReceipt {
   LedgerTime received_at{};
 };
 
+/// A session whose coordinator did not live to hear what its nodes say of it.
+struct UnreceiptedSession {
+  std::string session_id;
+  std::string model_id;
+  WorkLog log;
+};
+
 class Receipts {
  public:
   explicit Receipts(std::shared_ptr<Store> store) : store_(std::move(store)) {}
@@ -61,6 +68,11 @@ class Receipts {
   /// same sequence with other content) or receipt_invalid (counts below an earlier receipt's). A
   /// receipt of a session that has ended is compared with its log at once.
   Result<std::vector<Result<void>>> record(std::span<const CheckedReceipt> receipts);
+
+  /// Sessions that close_abandoned() ended for `coordinator`, begun since `since`, in which some
+  /// node's newest receipt does not say what the log says, or is not there. Newest first.
+  Result<std::vector<UnreceiptedSession>> missing(const std::string& coordinator, LedgerTime since,
+                                                  std::size_t limit = 1'000);
 
   /// Of one session, oldest first. Fails with ledger_damaged when a row is no receipt.
   Result<std::vector<StoredReceipt>> of_session(const std::string& session_id);

@@ -13,6 +13,9 @@
 
 namespace farmesh::ledger {
 
+/// Why close_abandoned() ended a session.
+inline constexpr const char* kAbandonedMessage = "the coordinator ended before the session did";
+
 /// A node as contributions need it.
 struct NodeRow {
   std::string id;  // far_nodes.id

@@ -60,4 +60,8 @@ ModelSummary DistributedModel::info() const {
   return impl_->model->summary();
 }
 
+void DistributedModel::ask_receipts(const std::shared_ptr<driver::Bill>& bill) const {
+  if (!impl_->guard.forked()) impl_->model->ask_receipts(bill);
+}
+
 }  // namespace farmesh

@@ -303,6 +303,10 @@ std::vector<PeerStatus> OpenModel::peer_status() const {
   std::vector<PeerStatus> all;
   for (const std::string& address : addresses_) {
     PeerStatus status;
+void OpenModel::ask_receipts(const std::shared_ptr<driver::Bill>& bill) {
+  runtime_.run_blocking([&] { peers_->ask_receipts(bill); });
+}
+
     status.address = address;
     for (const auto& [refused, error] : failures_) {
       if (refused == address) status.refused = error;

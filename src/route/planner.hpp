@@ -11,6 +11,7 @@
 
 #include <farmesh/result.hpp>
 
+#include "base/node_id.hpp"
 #include "base/types.hpp"
 #include "wire/messages.hpp"
 
@@ -22,7 +23,8 @@ inline constexpr std::uint32_t kUnknownRoom = ~0u;
 /// from the last sample. A zero mean: not measured.
 struct PeerView {
   std::string address;
-  Span span;  // layers it holds
+  Span span;         // layers it holds
+  NodeId node_id{};  // for whoever chooses among nodes; not looked at here
   std::string numerics_class;
   bool reachable_by_peers = true;  // false: an in-process stage; it can only come first
   bool relayed = false;            // its frames pass another peer

@@ -179,6 +179,19 @@ std::optional<wire::SignedReceipt> Meter::close(Count& count,
   return last;
 }
 
+std::vector<wire::SignedReceipt> Meter::again(const NodeId& driver,
+                                              const wire::AccountId& account) {
+  std::vector<wire::SignedReceipt> receipts;
+  for (auto at = tallies_.lower_bound(Key(driver, account, Span{})); at != tallies_.end(); ++at) {
+    const auto& [payer, session, layers] = at->first;
+    if (payer != driver || session != account) break;
+    Tally& tally = *at->second;
+    if (tally.unsigned_rows == 0 && tally.receipt.sequence == 0) continue;
+    receipts.push_back(sign(tally, tally.sessions == 0));
+  }
+  return receipts;
+}
+
 wire::SignedReceipt Meter::sign(Tally& tally, bool final) {
   tally.unsigned_rows = 0;
   ++tally.receipt.sequence;

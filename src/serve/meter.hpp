@@ -88,6 +88,9 @@ class Meter {
   /// would get it.
   std::optional<wire::SignedReceipt> close(Count& count, std::optional<std::uint32_t> positions,
                                            bool reachable);
+  /// What this node has to say of a session that `driver` paid for, once more: of each run of
+  /// layers that it has not forgotten. Final where nothing of it is open.
+  std::vector<wire::SignedReceipt> again(const NodeId& driver, const wire::AccountId& account);
 
  private:
   using Key = std::tuple<NodeId, wire::AccountId, Span>;  // payer, session of the ledger, layers

@@ -219,11 +219,10 @@ void Peer::Impl::receive(const ConnectionPtr& connection, Frame frame) {
       });
     case Verb::swarm:
       if (options.on_swarm) return options.on_swarm(connection, frame);
-      [[fallthrough]];
-    case Verb::receipt:
       static_cast<void>(connection->reply_error(
           frame, {Errc::unsupported, std::string(name(frame.verb)) + " is not served here"}));
       return;
+    case Verb::receipt: return tell_receipts(connection, frame);
     case Verb::error: return;  // of a request that this side has forgotten
     case Verb::hello:
     case Verb::ping:
@@ -337,6 +336,19 @@ void Peer::Impl::end_session(const SessionId& id, std::optional<std::uint32_t> p
   worker.close(session);
   history.forget(session);
   if (is_drained()) drained.set();
+}
+
+/// A driver that was cut off, or has begun again, asks for what it may have missed.
+void Peer::Impl::tell_receipts(const ConnectionPtr& connection, const Frame& request) {
+  const ByteView bytes = request.payload.view();
+  const auto accounts = wire::decode_accounts(
+      {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
+  if (!accounts) return connection->fail(accounts.error());
+  for (const wire::AccountId& account : *accounts) {
+    for (const auto& receipt : meter.again(connection->remote().node_id, account)) {
+      send_receipt(connection, receipt);
+    }
+  }
 }
 
 /// One that does not arrive is made good by the next; the driver's log pays whatever arrives.

@@ -68,6 +68,7 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
   void stop_generate(Client& client, const SessionId& id);
   /// `positions`: those that the driver says were used; nothing when it did not say.
   void end_session(const SessionId& id, std::optional<std::uint32_t> positions = std::nullopt);
+  void tell_receipts(const ConnectionPtr& connection, const wire::Frame& request);
   static void send_receipt(const ConnectionPtr& driver, const wire::SignedReceipt& receipt);
 
   // peer_steps.cpp

@@ -197,4 +197,23 @@ Result<SignedReceipt> decode_signed_receipt(std::span<const std::uint8_t> bytes)
   return out;
 }
 
+std::vector<std::uint8_t> encode(std::span<const AccountId> accounts) {
+  std::vector<std::uint8_t> bytes;
+  for (const AccountId& account : accounts) {
+    bytes.insert(bytes.end(), account.begin(), account.end());
+  }
+  return bytes;
+}
+
+Result<std::vector<AccountId>> decode_accounts(std::span<const std::uint8_t> bytes) {
+  constexpr std::size_t kBytes = sizeof(AccountId);
+  if (bytes.empty() || bytes.size() % kBytes != 0 || bytes.size() / kBytes > kMaxAskedAccounts) {
+    return invalid("receipt", "another number of sessions asked for");
+  }
+  std::vector<AccountId> accounts(bytes.size() / kBytes);
+  Reader in(bytes);
+  for (AccountId& account : accounts) in.bytes(account);
+  return accounts;
+}
+
 }  // namespace farmesh::wire

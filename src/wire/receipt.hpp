@@ -107,6 +107,12 @@ std::vector<std::uint8_t> encode(const SignedReceipt& receipt);
 /// Decodes without checking the signature. Fails with receipt_invalid.
 Result<SignedReceipt> decode_signed_receipt(std::span<const std::uint8_t> bytes);
 
+/// Sessions whose receipts a driver asks for again: the payload of its own `receipt` frame.
+inline constexpr std::size_t kMaxAskedAccounts = 256;
+std::vector<std::uint8_t> encode(std::span<const AccountId> accounts);
+/// Fails with receipt_invalid: none, too many, or no whole number of them.
+Result<std::vector<AccountId>> decode_accounts(std::span<const std::uint8_t> bytes);
+
 /// A receipt as its driver judged it.
 struct JudgedReceipt {
   SignedReceipt receipt;

@@ -1,5 +1,5 @@
-// Grants and receipts from strangers: whatever decodes is within its bounds and encodes to the
-// same bytes.
+// Grants, receipts and questions after receipts from strangers: whatever decodes is within its
+// bounds and encodes to the same bytes.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +18,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto grant = wire::decode_signed_grant(bytes)) {
     FARMESH_ASSERT(std::ranges::equal(wire::encode(*grant), bytes));
     FARMESH_ASSERT(!grant->grant.price_per_token.is_negative());
+  }
+  if (const auto accounts = wire::decode_accounts(bytes)) {
+    FARMESH_ASSERT(std::ranges::equal(wire::encode(*accounts), bytes));
+    FARMESH_ASSERT(accounts->size() <= wire::kMaxAskedAccounts);
   }
   return 0;
 }

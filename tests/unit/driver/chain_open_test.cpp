@@ -67,6 +67,48 @@ TEST_SUITE("driver/chain_open") {
     CHECK(a.seen.opens.size() == 1);
   }
 
+  TEST_CASE("a session of chosen nodes is served by nobody else, a loss included") {
+    World world;
+    const NodeId chosen{1}, other{2};
+    ScriptedPeer& ours = world.add("a", {0, 6});
+    ours.script.node_id = chosen;
+    ScriptedPeer& theirs = world.add("b", {0, 6});
+    theirs.script.node_id = other;
+    world.connect();
+    world.set.report_success("b:1", {0, 6}, 6us, 1);  // so fast that it would come first
+    auto options = world.chain_options();
+    driver::NodeChoice choice{{chosen}};
+    SUBCASE("nobody else") {
+      options.nodes = std::make_shared<const driver::NodeChoice>(choice);
+      Chain chain(world.set, world.inputs(), options);
+      REQUIRE(world.loop.run(chain.open()));
+      CHECK(chain.hops()[0].address == "a:1");
+      world.network.kill("a");
+      const auto row = world.loop.run(chain.step(0, 3, wire::Want::last_row));
+      REQUIRE_FALSE(row);
+      CHECK(theirs.seen.opens.empty());
+    }
+    SUBCASE("others where none of them is left") {
+      choice.others_too = true;
+      options.nodes = std::make_shared<const driver::NodeChoice>(choice);
+      Chain chain(world.set, world.inputs(), options);
+      REQUIRE(world.loop.run(chain.open()));
+      CHECK(chain.hops()[0].address == "a:1");
+      world.network.kill("a");
+      const auto row = world.loop.run(chain.step(0, 3, wire::Want::last_row));
+      REQUIRE(row);
+      CHECK(chain.hops()[0].address == "b:1");
+    }
+    SUBCASE("none of them is here") {
+      choice.nodes = {NodeId{3}};
+      options.nodes = std::make_shared<const driver::NodeChoice>(choice);
+      Chain chain(world.set, world.inputs(), options);
+      const auto opened = world.loop.run(chain.open());
+      REQUIRE_FALSE(opened);
+      CHECK(opened.error().code == Errc::no_route);
+    }
+  }
+
   TEST_CASE("a peer with other weights is the reason that is told when no route is left") {
     World world;
     world.add("a", {0, 6}).script.model_hash = ModelHash{{9}};

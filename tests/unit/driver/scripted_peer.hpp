@@ -28,6 +28,7 @@ inline constexpr ModelHash kModelHash{{7, 7, 7}};
 struct Script {
   std::string numerics_class = "f32/stand-in";
   ModelHash model_hash = kModelHash;
+  NodeId node_id{};
   bool head = false;
   std::uint32_t window_steps = 16;
   std::uint32_t max_step_rows = 1'024;
@@ -109,6 +110,7 @@ class ScriptedPeer {
     who.hello = [this] {
       wire::Hello hello;
       hello.software = "scripted";
+      hello.node_id = script.node_id;
       hello.service.model_hash = script.model_hash;
       hello.service.numerics_class = script.numerics_class;
       hello.service.span = span_;

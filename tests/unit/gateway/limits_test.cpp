@@ -1,5 +1,8 @@
 // Token buckets, places in the queue, and requests by their id.
 #include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +17,44 @@ namespace farmesh::gateway {
 namespace {
 
 using namespace std::chrono_literals;
+
+// What two coordinators would find in Redis.
+struct MemoryBoard final : RequestBoard {
+  struct Told {
+    RequestRecord record;
+    std::uint64_t revision = 0;
+    bool cancel = false;
+  };
+  std::map<std::string, Told> all;
+  bool away = false;
+
+  Result<bool> tell(const RequestRecord& record, std::uint64_t revision, bool first) override {
+    if (away) return Error{Errc::ledger_unavailable, "away"};
+    Told& told = all[record.answer.request_id];
+    if (first) told = {};
+    if (!first && (told.record.stream != record.stream || told.revision >= revision)) {
+      return told.cancel && told.record.stream == record.stream;
+    }
+    told.record = record;
+    told.revision = revision;
+    return told.cancel;
+  }
+  Result<bool> tell_alive(const std::string& id, std::uint64_t) override {
+    if (away) return Error{Errc::ledger_unavailable, "away"};
+    return all[id].cancel;
+  }
+  Result<std::optional<RequestRecord>> find(const std::string& id) override {
+    if (away) return Error{Errc::ledger_unavailable, "away"};
+    if (!all.contains(id)) return std::optional<RequestRecord>();
+    return std::optional<RequestRecord>(all[id].record);
+  }
+  Result<bool> ask_cancel(const std::string& id) override {
+    if (away) return Error{Errc::ledger_unavailable, "away"};
+    const bool known = all.contains(id) && all[id].record.status == RequestStatus::active;
+    if (known) all[id].cancel = true;
+    return known;
+  }
+};
 
 RequestRecord record(const std::string& id, const std::string& digest = "d") {
   RequestRecord record;
@@ -162,6 +203,79 @@ TEST_SUITE("gateway/request_table") {
     CHECK(table.cancel("r"));
     CHECK(cancelled == 1);
     CHECK_FALSE(table.cancel("s"));
+  }
+
+  TEST_CASE("tables with one board know each other's requests, and cancel them") {
+    const auto board = std::make_shared<MemoryBoard>();
+    RequestTable one(board), other(board);
+    RequestRecord mine = record("r");
+    mine.stream = 1;
+    CHECK(one.open(mine));
+    CHECK(other.open(record("r")).problem().code == "request_in_progress");
+    CHECK(other.open(record("r", "else")).problem().code == "request_id_reused");
+    mine.answer.tokens_generated = 1;
+    one.add_text(mine, "Once");
+    CHECK(other.find("r")->answer.text.empty());
+    one.share();
+    CHECK(other.find("r")->answer.text == "Once");
+
+    int cancelled = 0;
+    one.set_cancel(mine, [&] { ++cancelled; });
+    CHECK(other.cancel("r"));
+    CHECK(cancelled == 0);
+    one.share();
+    CHECK(cancelled == 1);
+    mine.status = RequestStatus::cancelled;
+    one.close(mine);
+    CHECK(other.find("r")->status == RequestStatus::cancelled);
+    CHECK_FALSE(other.cancel("r"));
+
+    // It is tried again there, and comes to an end there.
+    RequestRecord theirs = record("r");
+    theirs.stream = 2;
+    CHECK_FALSE(other.open(theirs)->has_value());
+    theirs.status = RequestStatus::completed;
+    theirs.answer.text = "Once upon";
+    other.close(theirs);
+    CHECK(one.find("r")->answer.text == "Once upon");
+    CHECK(one.open(record("r"))->has_value() == false);  // its own was cancelled: it may try again
+  }
+
+  TEST_CASE("while the board is away each table knows its own") {
+    const auto board = std::make_shared<MemoryBoard>();
+    board->away = true;
+    RequestTable table(board);
+    CHECK(table.open(record("r")));
+    table.share();
+    CHECK(table.find("r"));
+    CHECK_FALSE(table.find("s"));
+    CHECK_FALSE(table.cancel("s"));
+    CHECK(table.cancel("r"));
+  }
+
+  TEST_CASE("a record comes back from its bytes as it was") {
+    RequestRecord full = record("r");
+    full.owner = "key:1";
+    full.stream = UINT64_MAX;
+    full.status = RequestStatus::failed;
+    full.problem = Problem{504, "timeout", "late", {}};
+    full.answer.model_id = "org/model";
+    full.answer.text = "caf\xc3\xa9";
+    full.answer.tokens_generated = 7;
+    full.answer.cost = Far::from_units(70'000);
+    full.answer.latency_ms = 12;
+    full.answer.finish = "length";
+    full.answer.nodes = {{"a", {0, 2}}, {"b", {2, 4}}};
+    full.answer.fallback = true;
+    const std::string bytes = encode_record(full);
+    const auto back = decode_record(bytes);
+    REQUIRE(back);
+    CHECK(encode_record(*back) == bytes);
+    CHECK(back->answer.nodes[1].layers == Span{2, 4});
+    CHECK(back->problem->code == "timeout");
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+      CHECK_FALSE(decode_record(bytes.substr(0, size)));
+    }
   }
 }
 

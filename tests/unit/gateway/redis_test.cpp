@@ -96,6 +96,57 @@ TEST_SUITE("gateway/redis") {
     }
   }
 
+  TEST_CASE("a request that one coordinator runs, another one finds, cancels, and takes over") {
+    const auto server = server_or_message();
+    if (!server) return;
+    const auto key = key_of("0123456789abcdef");
+    RedisRequestBoard one(redis_at(server->url()), key);
+    RedisRequestBoard other(redis_at(server->url()), key);
+    RequestRecord record;
+    record.answer.request_id = "r1";
+    record.stream = 1;
+    CHECK_FALSE(other.find("r1")->has_value());
+    CHECK(*other.ask_cancel("r1") == false);
+    CHECK(*one.tell(record, 0, true) == false);
+    record.answer.text = "Once";
+    CHECK(*one.tell(record, 2, false) == false);
+    record.answer.text = "On";
+    CHECK(*one.tell(record, 1, false) == false);  // older than what was told
+    REQUIRE(other.find("r1")->has_value());
+    CHECK((*other.find("r1"))->answer.text == "Once");
+    CHECK(*one.tell_alive("r1", 1) == false);
+    CHECK(*other.ask_cancel("r1") == true);
+    CHECK(*one.tell_alive("r1", 1) == true);
+    CHECK(*one.tell_alive("r1", 2) == false);
+
+    RequestRecord taken = record;
+    taken.stream = 2;
+    taken.answer.text = "Once upon";
+    CHECK(*other.tell(taken, 0, true) == false);  // nobody wants that one cancelled
+    CHECK(*one.tell(record, 9, false) == false);
+    CHECK((*one.find("r1"))->answer.text == "Once upon");
+    taken.status = RequestStatus::completed;
+    CHECK(*other.tell(taken, 1, false) == false);
+    CHECK((*one.find("r1"))->status == RequestStatus::completed);
+    CHECK(*one.ask_cancel("r1") == false);
+
+    RedisRequestBoard stranger(redis_at(server->url()), key_of("another secret text"));
+    CHECK_FALSE(stranger.find("r1")->has_value());
+    const auto raw = redis_at(server->url());
+    const auto names = raw->command({"KEYS", "*"});
+    REQUIRE(names->parts.size() == 1);
+    const std::string name = *names->parts[0].text;
+    CHECK(name.find("r1") == std::string::npos);
+    CHECK(*raw->command({"TTL", name})->number > 3'500);
+    // Its coordinator died in the middle.
+    taken.status = RequestStatus::active;
+    CHECK(*other.tell(taken, 0, true) == false);
+    REQUIRE(raw->command({"HSET", name, "at", "1000"}));
+    CHECK((*one.find("r1"))->status == RequestStatus::failed);
+    CHECK((*one.find("r1"))->problem->code == "coordinator_lost");
+    CHECK(*one.ask_cancel("r1") == false);
+  }
+
   TEST_CASE("a bucket is one for all coordinators") {
     const auto server = server_or_message();
     if (!server) return;

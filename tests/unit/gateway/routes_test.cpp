@@ -9,6 +9,7 @@
 
 #include "base/digest.hpp"
 #include "evm/signature.hpp"
+#include "gateway/resumption.hpp"
 #include "ledger/checks.hpp"
 #include "ledger/receipts.hpp"
 #include "unit/gateway/scripted_model.hpp"
@@ -359,6 +360,37 @@ TEST_SUITE("gateway/routes") {
     CHECK((cancelled.status == 200 || cancelled.status == 404));
     reader.join();
     CHECK(world.get("/api/inference/nothing", 404).at("code") == "not_found");
+  }
+
+  TEST_CASE("a request that nobody remembers is told by the ledger, to whom it belongs") {
+    World world;
+    SessionStart start;
+    start.request_id = "old";
+    start.user_wallet = "public";
+    start.model_id = "org/model";
+    start.price_per_token = Far::from_units(10'000);
+    ContributionLedger book(world.store);
+    WorkLog log;
+    log.add_output(std::vector<WorkHop>{{kNodeA, {0, 2}}, {kNodeB, {2, 4}}}, 6);
+    REQUIRE(book.finalize_session(
+        {book.begin_session(start)->session_id, SessionStatus::completed, "", log}));
+    // It was resumed once, and that part failed.
+    start.request_id = gateway::session_request_id("old", 1);
+    log.keep_output(2);
+    REQUIRE(book.finalize_session(
+        {book.begin_session(start)->session_id, SessionStatus::failed, "timeout", log}));
+    const json told = world.get("/api/inference/old");
+    CHECK(told.at("status") == "failed");
+    CHECK(told.at("error") == "timeout");
+    CHECK(told.at("tokens_generated") == 8);
+    CHECK(told.at("cost_far") == 0.0008);
+    CHECK(told.at("text") == "");
+    CHECK(told.at("nodes_used").at(0).at("layers") == json({0, 1}));
+    CHECK(json::parse(world.send("DELETE", "/api/inference/old").body).at("status") == "failed");
+    start.request_id = "another's";
+    start.user_wallet = "key:other";
+    REQUIRE(book.begin_session(start));
+    world.get("/api/inference/another's", 404);
   }
 
   TEST_CASE("a client that hangs up ends the mesh's work") {

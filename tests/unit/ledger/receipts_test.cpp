@@ -81,6 +81,17 @@ TEST_SUITE("ledger/receipts") {
     CHECK_FALSE(wire::decode_signed_grant({}));
   }
 
+  TEST_CASE("a question after receipts names whole sessions, and not too many") {
+    const std::vector<wire::AccountId> two{{1, 2}, {3}};
+    const auto bytes = wire::encode(two);
+    CHECK(bytes.size() == 32);
+    CHECK(*wire::decode_accounts(bytes) == two);
+    CHECK_FALSE(wire::decode_accounts({}));
+    CHECK_FALSE(wire::decode_accounts(std::span(bytes).first(31)));
+    const std::vector<std::uint8_t> many((wire::kMaxAskedAccounts + 1) * sizeof(wire::AccountId));
+    CHECK_FALSE(wire::decode_accounts(many));
+  }
+
   TEST_CASE_TEMPLATE("a receipt is kept once, goes on from the last, and comes back whole", Backend,
                      OnSqlite, OnPostgres) {
     World<Backend> world;
@@ -198,6 +209,49 @@ TEST_SUITE("ledger/receipts") {
     REQUIRE(missing);
     REQUIRE(missing->findings.size() == 1);
     CHECK(missing->findings.front().table == "far_disputes");
+  }
+
+  TEST_CASE_TEMPLATE("sessions whose coordinator did not live to hear their nodes are found",
+                     Backend, OnSqlite, OnPostgres) {
+    World<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    ContributionLedger book(world.store);
+    Receipts receipts(world.store);
+    const NodeKey first = NodeKey::generate(), second = NodeKey::generate();
+    WorkLog log;
+    log.add_output(
+        std::vector<WorkHop>{
+            {to_string(first.id()), {0, 16}}, {to_string(second.id()), {16, 24}}, {"", {24, 32}}},
+        40);
+    SessionStart elsewhere = start_of("elsewhere");
+    elsewhere.coordinator = "two";
+    std::vector<std::string> ids;
+    for (const SessionStart& start : {start_of("lost"), start_of("ended"), elsewhere}) {
+      ids.push_back(book.begin_session(start)->session_id);
+      const SessionProgress progress{ids.back(), log};
+      REQUIRE(book.checkpoint({&progress, 1}));
+    }
+    REQUIRE(book.finalize_session({ids[1], SessionStatus::failed, "timeout", log}));
+    REQUIRE(book.close_abandoned({}));
+    const LedgerTime start = world.clock.now();
+    const auto missing = [&](LedgerTime since) {
+      auto found = receipts.missing("one", since);
+      REQUIRE_MESSAGE(found, found.error().to_string());
+      return *std::move(found);
+    };
+    REQUIRE(missing(start).size() == 1);
+    CHECK(missing(start)[0].session_id == ids[0]);
+    CHECK(missing(start)[0].model_id == start_of("lost").model_id);
+    CHECK(missing(start)[0].log == log);
+    CHECK(missing(start + std::chrono::milliseconds(1)).empty());
+
+    const CheckedReceipt told[] = {checked(receipt_of(ids[0], first, {0, 16}, 1, 40), first),
+                                   checked(receipt_of(ids[0], second, {16, 24}, 1, 39), second)};
+    REQUIRE(receipts.record(told));
+    CHECK(missing(start).size() == 1);
+    const CheckedReceipt all = checked(receipt_of(ids[0], second, {16, 24}, 2, 40), second);
+    REQUIRE(receipts.record({&all, 1}));
+    CHECK(missing(start).empty());
   }
 }
 

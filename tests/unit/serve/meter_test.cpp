@@ -204,6 +204,26 @@ TEST_SUITE("serve/meter") {
     CHECK(paid.meter.allow(one, replay));
   }
 
+  TEST_CASE("what was counted for a driver is told it again, and nobody else") {
+    Paid paid;
+    Meter::Count count = paid.open(3);
+    paid.add(count, Paid::step(0, 3));
+    paid.add(count, Paid::step(3));
+    // Its driver is gone: nobody gets a receipt, and the last row may not have been used.
+    CHECK_FALSE(paid.meter.close(count, std::nullopt, /*reachable=*/false));
+    const auto again = paid.meter.again(paid.driver.id(), kAccount);
+    REQUIRE(again.size() == 1);
+    CHECK(is_signed(again[0]));
+    CHECK(again[0].receipt.final);
+    CHECK(again[0].receipt.counts == wire::TokenCounts{3, 0, 1, 0, 1, 0});
+    const auto once_more = paid.meter.again(paid.driver.id(), kAccount);
+    REQUIRE(once_more.size() == 1);
+    CHECK(once_more[0].receipt.sequence == again[0].receipt.sequence + 1);
+    CHECK(once_more[0].receipt.counts == again[0].receipt.counts);
+    CHECK(paid.meter.again(paid.node.id(), kAccount).empty());
+    CHECK(paid.meter.again(paid.driver.id(), {4, 3}).empty());
+  }
+
   TEST_CASE("closed tallies are forgotten, oldest first, and open ones never") {
     Paid paid;
     MeterOptions options = metered(paid.node);
@@ -305,6 +325,13 @@ TEST_SUITE("serve/meter") {
     CHECK(receipt->receipt.node_id == node.id());
     CHECK(receipt->receipt.span == kAllLayers);
     CHECK(receipt->receipt.counts == wire::TokenCounts{3, 0, 3, 0, 0, 0});
+
+    const std::vector<wire::AccountId> accounts{kAccount, {1}};
+    const std::vector<std::uint8_t> asking = wire::encode(accounts);
+    pair.driver.push(pair.address, wire::Verb::receipt, {},
+                     Payload::copy_of(std::as_bytes(std::span(asking))));
+    pair.loop.until([&] { return pair.driver.others.size() == 2; });
+    CHECK(pair.driver.others.back().verb == wire::Verb::receipt);
   }
 }
 

@@ -134,13 +134,14 @@ TEST_SUITE("serve/peer") {
       return answer ? Errc::ok : answer.error().code;
     };
     CHECK(ask(wire::Verb::swarm, {}) == Errc::unsupported);
-    CHECK(ask(wire::Verb::receipt, {}) == Errc::unsupported);
     CHECK(ask(wire::Verb::generate, wire::encode(wire::Generate{session_id(1)})) ==
           Errc::head_unavailable);
     CHECK(pair.driver.history(pair.address, 99).error().code == Errc::session_unknown);
     CHECK(ask(wire::Verb::truncate, wire::encode(wire::Truncate{session_id(99)})) ==
           Errc::session_unknown);
     CHECK(ask(wire::Verb::close, wire::encode(wire::Close{session_id(99)})) == Errc::ok);
+    // Asks for the receipts of no session at all: no driver of ours does.
+    CHECK(ask(wire::Verb::receipt, {}) == Errc::connection_lost);
   }
 
   TEST_CASE("a step that cannot run is told to the driver, and the session goes on") {
