@@ -102,15 +102,15 @@ class FARMESH_API DistributedModel {
 
   ModelSummary info() const;
 
+  /// Asks the peers for receipts of a session that an earlier process drove, now and as they are
+  /// reached, while the bill lives. The coordinator's.
+  void ask_receipts(const std::shared_ptr<driver::Bill>& bill) const;
+
   struct Impl;
 
  private:
   explicit DistributedModel(std::shared_ptr<Impl> impl) noexcept;
   std::shared_ptr<Impl> impl_;
-  /// Asks the peers for receipts of a session that an earlier process drove, now and as they are
-  /// reached, while the bill lives. The coordinator's.
-  void ask_receipts(const std::shared_ptr<driver::Bill>& bill) const;
-
 };
 
 }  // namespace farmesh

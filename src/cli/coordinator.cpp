@@ -63,10 +63,10 @@ struct CoordinatorFlags {
   bool fallback_local = false;
   int fallback_after_seconds = 20;
   std::string prices;
+  std::string tiers;
   std::string log_format = "text";
   gateway::CoordinatorOptions options;
 };
-  std::string tiers;
 
 Result<Far> amount(const std::string& flag, const std::string& text) {
   const std::optional<Far> far = Far::parse(text);
@@ -184,12 +184,12 @@ Result<void> open_shared_state(const CoordinatorFlags& flags,
   if (const auto reply = redis->command({"PING"}); !reply) return reply.error();
   options.turns = std::make_shared<gateway::RedisSessionCache>(redis, *key);
   options.rate_limits = std::make_shared<gateway::RedisRateLimits>(redis, *key);
+  options.requests = std::make_shared<gateway::RedisRequestBoard>(redis, *key);
   return {};
 }
 
 // What it is called in the ledger: sessions of that name are closed when it starts again.
 std::string ledger_name(const CoordinatorFlags& flags) {
-  options.requests = std::make_shared<gateway::RedisRequestBoard>(redis, *key);
   constexpr std::size_t kMaxBytes = 64;
   if (!flags.name.empty()) return flags.name.substr(0, kMaxBytes);
   char host[256] = {};
@@ -265,16 +265,16 @@ int coordinate(CoordinatorFlags flags) {
   if (const Result<void> shared = open_shared_state(flags, options); !shared) {
     return report(shared.error());
   }
-  gateway::Coordinator coordinator(std::move(options), host, *std::move(store));
-  auto server = http::Server::start(coordinator.router(), server_options(flags, coordinator));
-  if (!server) return report(server.error());
-
-  flags.http.warn_if_plain("gateway", flags.host);
   if (!flags.tiers.empty()) {
     auto tiers = gateway::read_tier_rules(flags.tiers);
     if (!tiers) return report(tiers.error());
     options.tiers = *std::move(tiers);
   }
+  gateway::Coordinator coordinator(std::move(options), host, *std::move(store));
+  auto server = http::Server::start(coordinator.router(), server_options(flags, coordinator));
+  if (!server) return report(server.error());
+
+  flags.http.warn_if_plain("gateway", flags.host);
   warn_if_uncovered(host);
   stop.ready();
   fmt::print("listening on {}://{}:{} with {} model{}, default {}\n", flags.http.scheme(),
@@ -319,6 +319,8 @@ void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
       add_option_with_default(verb, "--price", flags.price, "$FAR a token", "FAR"),
       {"PRICE_PER_TOKEN_FAR"});
   add_option_with_default(verb, "--prompt-price", flags.prompt_price, "$FAR a prompt token", "FAR");
+  verb.add_option("--tiers", flags.tiers, "JSON file: a tier to the nodes that may serve it")
+      ->option_text("FILE");
   verb.add_option("--prices", flags.prices, "JSON file: a model's id to its own prices")
       ->option_text("FILE");
 }
@@ -326,8 +328,6 @@ void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
 void add_http_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags) {
   add_option_with_default(verb, "--host", flags.host, "Where to listen; :: takes IPv4 too",
                           "ADDRESS");
-  verb.add_option("--tiers", flags.tiers, "JSON file: a tier to the nodes that may serve it")
-      ->option_text("FILE");
   settings.from_environment(
       add_option_with_default(verb, "--port", flags.port, "0 takes a free one", "PORT"), {"PORT"});
   gateway::FairQueueOptions& queue = flags.options.queue;

@@ -298,15 +298,15 @@ ModelSummary OpenModel::summary() {
   return summary;
 }
 
+void OpenModel::ask_receipts(const std::shared_ptr<driver::Bill>& bill) {
+  runtime_.run_blocking([&] { peers_->ask_receipts(bill); });
+}
+
 std::vector<PeerStatus> OpenModel::peer_status() const {
   const std::vector<std::string> heads = peers_->heads();
   std::vector<PeerStatus> all;
   for (const std::string& address : addresses_) {
     PeerStatus status;
-void OpenModel::ask_receipts(const std::shared_ptr<driver::Bill>& bill) {
-  runtime_.run_blocking([&] { peers_->ask_receipts(bill); });
-}
-
     status.address = address;
     for (const auto& [refused, error] : failures_) {
       if (refused == address) status.refused = error;

@@ -39,8 +39,8 @@ class OpenModel {
 
   const client::SharedModel& shared() const noexcept { return shared_; }
   ModelSummary summary();  // from any thread but the network's
-
   void ask_receipts(const std::shared_ptr<driver::Bill>& bill);  // so too
+
  private:
   Result<void> check_options() const;
   Result<void> open_weights();
