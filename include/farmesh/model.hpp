@@ -23,11 +23,15 @@
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
+#include <farmesh/weights.hpp>
 
 namespace farmesh {
 
 struct ModelOptions {
-  std::string folder;  // Hugging Face layout: config.json, the tokenizer's files, safetensors
+  /// Hugging Face layout (config.json, the tokenizer's files, safetensors), or "ORG/NAME", an id at
+  /// a hub: then only what this process computes with is fetched.
+  std::string folder;
+  WeightsOptions weights;  // for an id
   /// "HOST:PORT" of peers that serve its layers, or "HOST:PORT/p2p/NODE-ID" where only that node
   /// will do. Their spans may overlap and repeat: the spare ones take over when one is lost. A
   /// peer with other weights is refused by name.
@@ -83,7 +87,8 @@ class FARMESH_API DistributedModel {
   /// engine_unavailable, out_of_memory; and when some layer is covered by nobody (unless
   /// open_uncovered), with what keeps it so: weights_mismatch, numerics_mismatch,
   /// identity_mismatch, join_refused, connection_refused, no_route, head_unavailable. Also
-  /// config_invalid (key or token).
+  /// config_invalid (key or token); of an id hub_refused, hub_changed, weights_damaged, disk_full,
+  /// hash_unknown, bad_http and transport failures.
   static Result<DistributedModel> open(ModelOptions options);
 
   DistributedModel(DistributedModel&&) noexcept;

@@ -18,6 +18,7 @@
 #include <farmesh/identity.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
+#include <farmesh/weights.hpp>
 
 namespace farmesh {
 
@@ -41,8 +42,10 @@ struct LayerChoice {
 };
 
 struct PeerOptions {
-  std::string folder;  // Hugging Face layout; only the tensors of `layers` are read
-  Span layers;         // half-open; empty for a head alone
+  /// Hugging Face layout, or "ORG/NAME", an id at a hub; only the tensors of `layers` are read.
+  std::string folder;
+  WeightsOptions weights;  // for an id
+  Span layers;             // half-open; empty for a head alone
   /// Instead of `layers`, where discovery is enabled. Without `precision` it also chooses that.
   std::optional<LayerChoice> choose_layers;
   /// Also hosts the head and runs the generation loop for clients without one: such clients'
@@ -87,7 +90,9 @@ class FARMESH_API Peer {
   /// Loads the layers and begins to listen. Fails with model_not_found, model_malformed,
   /// model_unsupported, config_mismatch, invalid_argument (layers outside the model, or nothing
   /// to serve), engine_unavailable, out_of_memory (also when not one layer fits, which it says
-  /// before it loads), address_invalid, config_invalid (key or token), io_error.
+  /// before it loads), address_invalid, config_invalid (key or token), io_error; of an id also
+  /// hub_refused, hub_changed, weights_damaged, disk_full, hash_unknown, bad_http and transport
+  /// failures.
   static Result<Peer> start(PeerOptions options);
 
   Peer(Peer&&) noexcept;

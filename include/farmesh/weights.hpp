@@ -23,7 +23,8 @@ struct WeightsOptions {
   /// the hub. It proves every piece, and knows the model hash.
   std::string manifest;
   /// The model hash that others told: 64 hexadecimal digits. With a manifest it must be that one's;
-  /// without, it is taken as true, and the pieces count as unverified.
+  /// without, it is taken as true, and the pieces count as unverified. Without either the hub's
+  /// ETags stand for it: peers that fetch from the same hub are found, others are not.
   std::string model_hash;
   std::string cache_dir;  // empty: $FARMESH_CACHE_DIR, $XDG_CACHE_HOME/farmesh, ~/.cache/farmesh
   /// While bytes come, on the thread that waits for them.

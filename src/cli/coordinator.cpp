@@ -24,6 +24,7 @@
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
 #include "cli/http_flags.hpp"
+#include "cli/hub_flags.hpp"
 #include "cli/ledger.hpp"
 #include "cli/settings.hpp"
 #include "cli/stop_request.hpp"
@@ -33,13 +34,15 @@
 #include "gateway/redis_state.hpp"
 #include "http/server.hpp"
 #include "ledger/store.hpp"
+#include "weights/model_source.hpp"
 
 namespace farmesh::cli {
 namespace {
 
 struct CoordinatorFlags {
   std::vector<std::string> models;
-  ModelOptions model;  // but for folder and model_id
+  ModelOptions model;  // but for folder, model_id and where it comes from
+  HubFlags hub;
   IdentityFlags identity;
   DiscoveryFlags discovery;
   std::string aliases;
@@ -74,10 +77,11 @@ Result<Far> amount(const std::string& flag, const std::string& text) {
   return {Errc::config_invalid, flag + " wants a decimal such as 0.0001, not '" + text + "'"};
 }
 
-// "ID=DIR", or a folder alone, whose name is the id.
+// "ID=DIR", an id at a hub, or a folder alone, whose name is the id.
 std::pair<std::string, std::string> id_and_folder(const std::string& text) {
   const std::size_t equals = text.find('=');
   if (equals != std::string::npos) return {text.substr(0, equals), text.substr(equals + 1)};
+  if (weights::is_model_id(text)) return {text, text};
   std::filesystem::path folder = std::filesystem::path(text).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();
   return {folder.filename().string(), text};
@@ -132,6 +136,7 @@ Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host
     const auto [id, folder] = id_and_folder(text);
     ModelOptions options = flags.model;
     options.folder = folder;
+    options.weights = flags.hub.chosen();
     options.model_id = id;
     ProgressBar bar("loading " + id);
     options.on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
@@ -293,10 +298,12 @@ int coordinate(CoordinatorFlags flags) {
 }
 
 void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags) {
-  verb.add_option("--model", flags.models, "Folder in Hugging Face layout; repeatable")
+  verb.add_option("--model", flags.models,
+                  "Folder in Hugging Face layout, or a model's id at a hub; repeatable")
       ->required()
       ->allow_extra_args(false)
-      ->option_text("[ID=]DIR");
+      ->option_text("[ID=]DIR|ORG/NAME");
+  flags.hub.add_to(verb);
   verb.add_option("--peer", flags.model.peers, "Peer that serves layers; repeat for each")
       ->allow_extra_args(false)
       ->option_text("HOST:PORT");

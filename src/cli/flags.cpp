@@ -37,9 +37,10 @@ const std::map<std::string, Precision>& precisions() {
 Precision precision_of(const std::string& name) { return precisions().at(name); }
 
 void WeightFlags::add_to(CLI::App& verb) {
-  verb.add_option("--model", model, "Folder in Hugging Face layout")
+  verb.add_option("--model", model, "Folder in Hugging Face layout, or a model's id at a hub")
       ->required()
-      ->option_text("DIR");
+      ->option_text("DIR|ORG/NAME");
+  hub.add_to(verb);
   verb.add_option_function<std::string>(
           "--precision", [this](const std::string& text) { precision = precision_of(text); },
           "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
@@ -48,7 +49,7 @@ void WeightFlags::add_to(CLI::App& verb) {
   verb.add_option("--threads", threads, "Threads that compute; default: every core")
       ->check(CLI::Range(0, 1'024))
       ->option_text("N");
-  verb.add_option("--model-id", model_id, "Name for display; default: the folder's")
+  verb.add_option("--model-id", model_id, "Name for display; default: the id, or the folder's")
       ->option_text("NAME");
 }
 
@@ -122,6 +123,7 @@ void ModelFlags::add_to(CLI::App& verb) {
 Result<DistributedModel> ModelFlags::open() const {
   ModelOptions options;
   options.folder = weights.model;
+  options.weights = weights.hub.chosen();
   options.peers = peers;
   // Who names peers, or wants none, is not sent elsewhere by the environment.
   const bool searches = peers.empty() && !local;

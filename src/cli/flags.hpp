@@ -15,6 +15,8 @@
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
 
+#include "cli/hub_flags.hpp"
+
 namespace farmesh::cli {
 
 /// --key, --join-token-file, --mesh-key; for nodes --data-dir and --ephemeral besides.
@@ -42,9 +44,10 @@ struct DiscoveryFlags {
 /// A precision by its name, such as bf16 or bfloat16; the name was checked before.
 Precision precision_of(const std::string& name);
 
-/// --model, --precision, --threads, --model-id.
+/// --model, --precision, --threads, --model-id, and where a model lies that has an id.
 struct WeightFlags {
   std::string model;
+  HubFlags hub;
   std::optional<Precision> precision;
   int threads = 0;
   std::string model_id;

@@ -63,6 +63,7 @@ struct NodeFlags {
 Result<PeerOptions> options_of(const NodeFlags& flags) {
   PeerOptions options;
   options.folder = flags.weights.model;
+  options.weights = flags.weights.hub.chosen();
   options.head = flags.head;
   options.peers = flags.peers;
   options.listen = flags.port ? fmt::format("0.0.0.0:{}", *flags.port) : flags.listen;

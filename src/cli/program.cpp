@@ -36,6 +36,8 @@ Environment:
   FAR_DISCOVERY_URL, FAR_NODE_WALLET, FAR_NODE_WALLET_PROOF
                          where node registers, and for whom
   LOG_LEVEL              debug, info, warning or error; default info for what serves, else error
+  HF_TOKEN               token for models that want one, sent to the hub alone
+  HF_ENDPOINT            as --hub
   FARMESH_CACHE_DIR      files that can be made again; default $XDG_CACHE_HOME/farmesh
   FARMESH_DATA_DIR       the node's key; default $XDG_DATA_HOME/farmesh
   POSTGRES_URL           the ledger; DATABASE_URL is read when it is not set

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
@@ -43,9 +44,18 @@ std::string human_bytes(std::uint64_t bytes) {
   return fmt::format("{:.{}f} {}", amount, unit == 0 || amount >= 100 ? 0 : 1, kUnits[unit]);
 }
 
-ProgressBar::ProgressBar(std::string label)
+std::string time_left(double bytes_per_second, std::uint64_t bytes) {
+  constexpr double kLongest = 100 * 3600;
+  if (bytes_per_second <= 0 || double(bytes) / bytes_per_second > kLongest) return "";
+  const auto seconds = static_cast<std::uint64_t>(std::ceil(double(bytes) / bytes_per_second));
+  if (seconds >= 3600) return fmt::format("{}:{:02} h", seconds / 3600, seconds / 60 % 60);
+  return fmt::format("{}:{:02}", seconds / 60, seconds % 60);
+}
+
+ProgressBar::ProgressBar(std::string label, Pace pace)
     : label_(std::move(label)),
       shown_(is_terminal(STDERR_FILENO)),
+      pace_(pace),
       began_(steady_clock::now()),
       drawn_(began_) {}
 
@@ -53,7 +63,17 @@ ProgressBar::~ProgressBar() {
   if (dirty_) std::fputs(kEraseLine, stderr);
 }
 
+/// ", 35 MB/s, 0:31 left": of what came since the bar began.
+std::string ProgressBar::pace_text(std::uint64_t done, std::uint64_t all) {
+  const double seconds = std::chrono::duration<double>(steady_clock::now() - began_).count();
+  const double rate = double(done - std::min(done, first_bytes_)) / seconds;
+  std::string text = ", " + human_bytes(static_cast<std::uint64_t>(rate)) + "/s";
+  const std::string left = time_left(rate, all - std::min(done, all));
+  return left.empty() ? text : text + ", " + left + " left";
+}
+
 void ProgressBar::update(std::uint64_t done, std::uint64_t all) {
+  if (!std::exchange(started_, true)) first_bytes_ = done;
   const auto now = steady_clock::now();
   if (!shown_ || all == 0 || now - began_ < kPatience || now - drawn_ < kRedraw) return;
   drawn_ = now;
@@ -61,9 +81,9 @@ void ProgressBar::update(std::uint64_t done, std::uint64_t all) {
   constexpr std::size_t kWidth = 30;
   const double share = std::min(1.0, double(done) / double(all));
   const auto filled = std::size_t(share * kWidth);
-  fmt::print(stderr, "{}{}  [{}{}] {:3.0f}%  {} of {}", kEraseLine, label_,
+  fmt::print(stderr, "{}{}  [{}{}] {:3.0f}%  {} of {}{}", kEraseLine, label_,
              std::string(filled, '#'), std::string(kWidth - filled, '.'), 100 * share,
-             human_bytes(done), human_bytes(all));
+             human_bytes(done), human_bytes(all), pace_ == Pace::shown ? pace_text(done, all) : "");
   std::fflush(stderr);
 }
 

@@ -28,11 +28,16 @@ struct Palette {
 /// "2.2 GB", "512 KB": powers of 1,000, as disks and networks count.
 std::string human_bytes(std::uint64_t bytes);
 
-/// "loading  [#####.....]  52%  1.1 GB of 2.2 GB", redrawn in place on standard error, erased at
-/// the end. Not drawn for what ends within a quarter of a second.
+/// "1:05 h", "3:07", the time that is left at a rate; "" where it cannot be told.
+std::string time_left(double bytes_per_second, std::uint64_t bytes);
+
+/// "loading  [#####.....]  52%  1.1 GB of 2.2 GB" and, with the pace shown, ", 35 MB/s, 0:31 left";
+/// redrawn in place on standard error, erased at the end. Not drawn for what ends within a quarter
+/// of a second.
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string label);
+  enum class Pace : bool { hidden, shown };
+  explicit ProgressBar(std::string label, Pace pace = Pace::hidden);
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
@@ -40,11 +45,16 @@ class ProgressBar {
   void update(std::uint64_t done, std::uint64_t all);
 
  private:
+  std::string pace_text(std::uint64_t done, std::uint64_t all);
+
   const std::string label_;
   const bool shown_;
+  const Pace pace_;
   const std::chrono::steady_clock::time_point began_;
   std::chrono::steady_clock::time_point drawn_;
   bool dirty_ = false;
+  bool started_ = false;
+  std::uint64_t first_bytes_ = 0;  // that were there at the first update()
 };
 
 /// "reading the prompt … 3 s" on standard error until stop(), for work that cannot say how far

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -30,6 +31,7 @@ Error prefixed(const std::string& file, const Error& error) {
 
 /// A mapped safetensors file, its header verified.
 struct Shard {
+  std::string name;
   MappedFile file;
   std::uint64_t data_offset = 0;
   std::vector<SafetensorsEntry> entries;
@@ -49,6 +51,7 @@ struct Shard {
         parse_safetensors_header(text, bytes.size() - 8 - header);
     if (!entries) return prefixed(name, entries.error());
     Shard shard;
+    shard.name = name;
     shard.file = *std::move(file);
     shard.data_offset = 8 + header;
     shard.entries = *std::move(entries);
@@ -154,6 +157,20 @@ struct ModelFolder::Impl {
 ModelFolder::ModelFolder(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
 ModelFolder::~ModelFolder() = default;
 
+Result<std::vector<std::string>> weight_files(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  const std::filesystem::path path = folder / "model.safetensors.index.json";
+  if (!std::filesystem::exists(path, ignored)) return std::vector<std::string>{"model.safetensors"};
+  const Result<std::map<std::string, std::string>> index = read_index(path);
+  if (!index) return index.error();
+  std::set<std::string> files;
+  for (const auto& [tensor, file] : *index) files.insert(file);
+  if (files.size() > kMaxShards) {
+    return {Errc::model_malformed, "the index names too many files"};
+  }
+  return std::vector<std::string>(files.begin(), files.end());
+}
+
 Result<ModelConfig> read_model_config(const std::filesystem::path& folder) {
   Result<std::string> text = read_text_file(folder / "config.json", kMaxConfigBytes);
   if (!text) return text.error();
@@ -198,6 +215,16 @@ Result<void> ModelFolder::check_tensors(Span span, bool head) const {
     }
   }
   return {};
+}
+
+Result<TensorPlace> ModelFolder::place(std::string_view name) const {
+  const auto at = impl_->places.find(name);
+  if (at == impl_->places.end()) {
+    return {Errc::config_mismatch, std::string(name) + " is in none of the weight files"};
+  }
+  const auto& [shard, entry] = at->second;
+  return TensorPlace{shard->name, shard->data_offset + entry->begin,
+                     shard->data_offset + entry->end};
 }
 
 Result<TensorView> ModelFolder::find(std::string_view name) const {

@@ -27,12 +27,23 @@ struct SafetensorsEntry {
   std::uint64_t end = 0;
 };
 
+/// Where a tensor lies in the folder's files: bytes [begin, end) of one.
+struct TensorPlace {
+  std::string file;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
 /// Parses a safetensors header (the JSON after the 8-byte length) for a data section of
 /// `data_bytes`. Fails with model_malformed: not JSON, offsets outside the data, overlapping or
 /// leaving holes, a size that contradicts dtype and shape, an overflow. Fails with
 /// model_unsupported for dtypes outside DType.
 Result<std::vector<SafetensorsEntry>> parse_safetensors_header(std::string_view json,
                                                                std::uint64_t data_bytes);
+
+/// The weight files of a folder without opening one: those that model.safetensors.index.json names,
+/// else model.safetensors. Fails with model_malformed.
+Result<std::vector<std::string>> weight_files(const std::filesystem::path& folder);
 
 /// config.json, and the end tokens that generation_config.json adds; opens no weights. Fails with
 /// model_not_found, model_malformed, model_unsupported.
@@ -58,6 +69,8 @@ class ModelFolder final : public WeightSource {
   /// Fails with config_mismatch, naming the first tensor that is absent or has another shape.
   Result<void> check_tensors(Span span, bool head) const;
 
+  /// Fails with config_mismatch when there is no such tensor.
+  Result<TensorPlace> place(std::string_view name) const;
   Result<TensorView> find(std::string_view name) const override;
   void release(std::string_view name) const override;
 

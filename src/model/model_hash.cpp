@@ -21,6 +21,19 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxCacheBytes = 4 << 20;
 
+constexpr std::array<std::string_view, 12> kTextFiles{"config.json",
+                                                      "generation_config.json",
+                                                      "tokenizer.json",
+                                                      "tokenizer.model",
+                                                      "tokenizer_config.json",
+                                                      "special_tokens_map.json",
+                                                      "added_tokens.json",
+                                                      "vocab.json",
+                                                      "merges.txt",
+                                                      "chat_template.json",
+                                                      "chat_template.jinja",
+                                                      "model.safetensors.index.json"};
+
 /// Roots known from earlier runs, by path; an entry counts while size and mtime are the same.
 class RootCache {
  public:
@@ -91,21 +104,11 @@ Result<FileRoot> root_of(const fs::path& path, RootCache& cache) {
 
 }  // namespace
 
+std::span<const std::string_view> text_files() { return kTextFiles; }
+
 bool belongs_to_model(std::string_view name) {
-  static constexpr std::array<std::string_view, 12> kNames{"config.json",
-                                                           "generation_config.json",
-                                                           "tokenizer.json",
-                                                           "tokenizer.model",
-                                                           "tokenizer_config.json",
-                                                           "special_tokens_map.json",
-                                                           "added_tokens.json",
-                                                           "vocab.json",
-                                                           "merges.txt",
-                                                           "chat_template.json",
-                                                           "chat_template.jinja",
-                                                           "model.safetensors.index.json"};
   return name.ends_with(".safetensors") ||
-         std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+         std::find(kTextFiles.begin(), kTextFiles.end(), name) != kTextFiles.end();
 }
 
 std::string bencode_tree(const std::map<std::string, FileRoot>& files) {

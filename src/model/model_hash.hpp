@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,8 @@ struct FileRoot {
 /// Files that count: config.json, generation_config.json, tokenizer and template files,
 /// safetensors and their index, directly in the folder.
 bool belongs_to_model(std::string_view name);
+/// Those of them that are no safetensors.
+std::span<const std::string_view> text_files();
 
 /// {name: {"": {"length": n, "pieces root": root}}, …}; an empty file has no root.
 std::string bencode_tree(const std::map<std::string, FileRoot>& files);

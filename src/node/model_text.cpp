@@ -4,6 +4,7 @@
 
 #include "text/chat_template.hpp"
 #include "text/tokenizer.hpp"
+#include "weights/model_source.hpp"
 
 namespace farmesh::node {
 
@@ -25,7 +26,9 @@ Result<void> read_model_text(const std::filesystem::path& folder, const model::M
   return {};
 }
 
-std::string display_name(const std::filesystem::path& folder) {
+std::string display_name(const std::string& model) {
+  if (weights::is_model_id(model)) return model;
+  const std::filesystem::path folder(model);
   const std::filesystem::path plain = folder.lexically_normal();
   return (plain.has_filename() ? plain : plain.parent_path()).filename().string();
 }

@@ -16,7 +16,7 @@ namespace farmesh::node {
 Result<void> read_model_text(const std::filesystem::path& folder, const model::ModelConfig& config,
                              client::SharedModel& shared);
 
-/// The folder's own name, for display.
-std::string display_name(const std::filesystem::path& folder);
+/// A model's name for display: its id, or its folder's own name.
+std::string display_name(const std::string& model);
 
 }  // namespace farmesh::node

@@ -7,6 +7,7 @@
 #include "model/model_folder.hpp"
 #include "model/model_hash.hpp"
 #include "net/sim_transport.hpp"
+#include "node/cache_folder.hpp"
 #include "node/hello.hpp"
 #include "node/model_text.hpp"
 #include "node/stage.hpp"
@@ -79,14 +80,18 @@ Result<void> OpenModel::check_options() const {
 
 Result<void> OpenModel::open() {
   if (const Result<void> valid = check_options(); !valid) return valid;
+  auto source =
+      weights::open_source(options_.folder, options_.weights, cache_folder(), hash_cache_file());
+  if (!source) return source.error();
+  source_ = *std::move(source);
   if (options_.remote_head) {
-    Result<model::ModelConfig> config = model::read_model_config(options_.folder);
+    Result<model::ModelConfig> config = model::read_model_config(source_->folder());
     if (!config) return config.error();
     config_ = *std::move(config);
   } else if (const Result<void> weights = open_weights(); !weights) {
     return weights;
   }
-  if (const Result<void> text = read_model_text(options_.folder, config_, shared_); !text) {
+  if (const Result<void> text = read_model_text(source_->folder(), config_, shared_); !text) {
     return text;
   }
 
@@ -100,7 +105,7 @@ Result<void> OpenModel::open() {
 
 Result<void> OpenModel::open_weights() {
   StageOptions stage;
-  stage.folder = options_.folder;
+  stage.source = source_;
   if (!options_.local) stage.layers = Span{};
   stage.head = true;
   stage.precision = options_.precision;

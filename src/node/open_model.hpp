@@ -24,6 +24,7 @@
 #include "node/own_identity.hpp"
 #include "serve/peer.hpp"
 #include "serve/worker.hpp"
+#include "weights/model_source.hpp"
 
 namespace farmesh::node {
 
@@ -59,6 +60,7 @@ class OpenModel {
   const ModelOptions options_;
   const OwnIdentity self_;
   net::Runtime runtime_;
+  std::shared_ptr<weights::ModelSource> source_;
   model::ModelConfig config_;
   std::optional<ModelHash> hash_;
   std::vector<std::pair<std::string, Error>> failures_;  // of connecting, the last of each

@@ -6,6 +6,7 @@
 #include "base/digest.hpp"
 #include "model/model_hash.hpp"
 #include "net/tcp_address.hpp"
+#include "node/cache_folder.hpp"
 #include "node/hello.hpp"
 #include "node/model_text.hpp"
 #include "node/speed_probe.hpp"
@@ -30,6 +31,10 @@ Result<void> ServingNode::start() {
   if (options_.place.size() > discovery::kMaxNameBytes) {
     return {Errc::invalid_argument, "the name of the place is too long"};
   }
+  auto source =
+      weights::open_source(options_.folder, options_.weights, cache_folder(), hash_cache_file());
+  if (!source) return source.error();
+  source_ = *std::move(source);
   if (options_.choose_layers) return start_where_needed();
   const Result<void> opened = open(options_.layers);
   if (!opened || !options_.discovery.enabled()) return opened;
@@ -42,7 +47,7 @@ Result<void> ServingNode::start() {
 /// Loads `layers` and begins to listen; again at the same address after close().
 Result<void> ServingNode::open(Span layers) {
   StageOptions options;
-  options.folder = options_.folder;
+  options.source = source_;
   options.layers = layers;
   options.head = options_.head;
   options.precision = precision_;

@@ -28,6 +28,7 @@
 #include "node/span_choice.hpp"
 #include "node/stage.hpp"
 #include "serve/peer.hpp"
+#include "weights/model_source.hpp"
 
 namespace farmesh::node {
 
@@ -85,6 +86,7 @@ class ServingNode {
   const std::string node_id_;
   const std::string model_id_;
   const std::string public_key_;
+  std::shared_ptr<weights::ModelSource> source_;
   Stage stage_;  // shape and hash stay, the rest is of the layers at hand
   Span span_;    // on the network thread; empty while nothing is served
   std::unique_ptr<GenerateService> service_;

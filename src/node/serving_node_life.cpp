@@ -12,7 +12,6 @@
 #include "base/log.hpp"
 #include "model/model_folder.hpp"
 #include "model/model_hash.hpp"
-#include "node/cache_folder.hpp"
 #include "node/capacity.hpp"
 #include "node/hardware.hpp"
 #include "node/serving_node.hpp"
@@ -41,9 +40,9 @@ Result<void> ServingNode::start_where_needed() {
     return {Errc::config_invalid,
             "layers are chosen where the mesh can be asked: say how to find it"};
   }
-  const Result<model::ModelConfig> config = model::read_model_config(options_.folder);
+  const Result<model::ModelConfig> config = model::read_model_config(source_->folder());
   if (!config) return config.error();
-  const Result<ModelHash> hash = model::model_hash(options_.folder, hash_cache_file());
+  const Result<ModelHash> hash = source_->hash();
   if (!hash) return hash.error();
   stage_.config = *config;
   stage_.hash = *hash;

@@ -6,8 +6,6 @@
 #include "base/log.hpp"
 #include "model/engine_loader.hpp"
 #include "model/model_folder.hpp"
-#include "model/model_hash.hpp"
-#include "node/cache_folder.hpp"
 #include "serve/compute.hpp"
 
 namespace farmesh::node {
@@ -40,20 +38,22 @@ Precision default_precision(const model::ModelConfig& config) noexcept {
 }
 
 Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
-  const auto folder = model::ModelFolder::open(options.folder);
+  const std::filesystem::path& path = options.source->folder();
+  const auto folder = model::ModelFolder::open(path);
   if (!folder) return folder.error();
   const model::ModelConfig& config = (*folder)->config();
   const Result<Span> layers = checked_layers(options, config);
   if (!layers) return layers.error();
-  const Result<ModelHash> hash = model::model_hash(options.folder, hash_cache_file());
+  const Result<void> fetched = options.source->fetch(*layers, options.head);
+  if (!fetched) return fetched.error();
+  const Result<ModelHash> hash = options.source->hash();
   if (!hash) return hash.error();
 
   model::EngineOptions engine_options;
   engine_options.blocks = *layers;
   engine_options.head = options.head;
   engine_options.precision = computed_precision(options, config);
-  engine_options.quantised = {model::quantised_folder(options.folder, engine_options.precision),
-                              *hash};
+  engine_options.quantised = {model::quantised_folder(path, engine_options.precision), *hash};
   engine_options.threads = options.threads;
   engine_options.on_progress = options.on_loading;
   auto engine = model::load_engine(config, **folder, engine_options);

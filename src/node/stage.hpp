@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -16,11 +15,12 @@
 #include "net/runtime.hpp"
 #include "node/measured_engine.hpp"
 #include "serve/worker.hpp"
+#include "weights/model_source.hpp"
 
 namespace farmesh::node {
 
 struct StageOptions {
-  std::filesystem::path folder;
+  std::shared_ptr<weights::ModelSource> source;
   std::optional<Span> layers;  // nothing: all of them
   bool head = false;
   std::optional<Precision> precision;
@@ -36,9 +36,10 @@ struct Stage {
   std::shared_ptr<const LayerSpeed> speed;
 };
 
-/// Reads the folder, computes its hash, loads the weights. On the caller's thread; blocks.
-/// Fails with model_not_found, model_malformed, model_unsupported, config_mismatch,
-/// invalid_argument (layers outside the model), engine_unavailable, out_of_memory.
+/// Fetches what the source lacks, learns the hash, loads the weights. On the caller's thread;
+/// blocks. Fails with model_not_found, model_malformed, model_unsupported, config_mismatch,
+/// invalid_argument (layers outside the model), engine_unavailable, out_of_memory, and as
+/// weights::ModelSource.
 Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime);
 
 /// What the files call for when the caller does not say: f32 for f32, else bf16.

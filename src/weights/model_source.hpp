@@ -26,14 +26,12 @@ class ModelSource {
   virtual ~ModelSource() = default;
 
   virtual const std::filesystem::path& folder() const noexcept = 0;
-  /// Its own name for display: the id, or the folder's.
-  virtual std::string display_name() const = 0;
   /// The tensors of `layers` and, with `head`, those of the head are in the folder afterwards.
   /// Fails with model_not_found, hub_refused, hub_changed, weights_damaged, disk_full, bad_http,
   /// model_malformed, connection_lost and what else a download can meet.
   virtual Result<void> fetch(Span layers, bool head) = 0;
-  /// Told by the manifest or WeightsOptions::model_hash, else computed where every file is whole.
-  /// Fails with hash_unknown.
+  /// A folder's own; of an id that of the manifest or WeightsOptions::model_hash, else one made of
+  /// the hub's ETags, which only those who fetch from there share. Fails with hash_unknown.
   virtual Result<ModelHash> hash() = 0;
   /// Every byte that was fetched is proven by the hash.
   virtual bool verified() const noexcept = 0;
