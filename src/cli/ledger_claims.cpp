@@ -33,7 +33,9 @@ int claims(const ClaimFlags& flags) {
   if (!chain) return report(chain.error());
   const auto batch = ledger::PaymentBatches(*store).batch(flags.batch);
   if (!batch) return report(batch.error());
-  const auto settlement = payout::payments_of(*batch);
+  const auto sent = ledger::PayoutBook(*store).transactions(batch->id);
+  if (!sent) return report(sent.error());
+  const auto settlement = payout::sent_payments(*batch, *sent);
   if (!settlement) return report(settlement.error());
   const auto tree = payout::payment_tree(*settlement, chain->rpc.chain_id, chain->escrow);
   if (!tree) return report(tree.error());

@@ -38,6 +38,7 @@ struct PayoutFlags {
   std::string minimum = "10";
   std::string daily_limit;
   std::string backing;
+  std::string operator_wallet;
   std::string schedule = "weekly mon 00:00";
   std::uint32_t hold_minutes = 60;
   std::uint32_t dust_days = 0;
@@ -77,6 +78,11 @@ Result<payout::PayerOptions> payer_options(const PayoutFlags& flags) {
     const auto backing = evm::parse_address(flags.backing);
     if (!backing) return backing.error();
     options.backing = *backing;
+  }
+  if (!flags.operator_wallet.empty()) {
+    const auto wallet = evm::parse_address(flags.operator_wallet);
+    if (!wallet) return wallet.error();
+    options.operator_wallet = *wallet;
   }
   const auto schedule = payout::parse_schedule(flags.schedule);
   if (!schedule) return schedule.error();
@@ -119,7 +125,8 @@ class Teller {
   void tell(const payout::Step& step, LedgerTime now) {
     using payout::Did;
     const bool quiet = step.did == Did::waiting || step.did == Did::idle ||
-                       step.did == Did::standby || step.did == Did::paused;
+                       step.did == Did::errand || step.did == Did::standby ||
+                       step.did == Did::paused;
     std::string line = fmt::format("{} {}{}{}", name(step.did), step.batch_id,
                                    step.batch_id.empty() ? "" : " ", step.what);
     if (quiet && line == last_) return;
@@ -128,9 +135,11 @@ class Teller {
     last_ = std::move(line);
   }
   void tell(const payout::DepositStep& step, LedgerTime now) {
-    if (step.deposits + step.withdrawals + step.dropped == 0) return;
-    fmt::print("{} seen {} deposits, {} withdrawals, {} taken back, up to block {}\n",
-               ledger::to_text(now), step.deposits, step.withdrawals, step.dropped, step.at_block);
+    if (step.deposits + step.withdrawals + step.requests + step.dropped == 0) return;
+    fmt::print(
+        "{} seen {} deposits, {} withdrawals, {} requests for one, {} taken back, up to block {}\n",
+        ledger::to_text(now), step.deposits, step.withdrawals, step.requests, step.dropped,
+        step.at_block);
     std::fflush(stdout);
   }
   void tell(const Error& error, LedgerTime now) {
@@ -170,13 +179,16 @@ int run_payer(const PayoutFlags& flags, ledger::Store& store, payout::Payer& pay
     if (step) teller.tell(*step, store.now());
     if (!step) failure = step.error();
     if (failure) teller.tell(*failure, store.now());
-    if (failure && flags.once && failure->code == Errc::config_invalid) return report(*failure);
+    // Waiting mends a chain that is away, not these.
+    const bool hopeless = failure && (failure->code == Errc::config_invalid ||
+                                      failure->code == Errc::wallet_signature_invalid);
+    if (hopeless && flags.once) return report(*failure);
     refused = refused || (step && step->did == Did::failed);
     const bool at_rest =
         step && (step->did == Did::idle || step->did == Did::standby || step->did == Did::paused ||
                  (step->did == Did::waiting && step->batch_id.empty()));
     if (flags.once && at_rest && !failure && !more_blocks) break;
-    const bool waits = !step || at_rest || step->did == Did::waiting;
+    const bool waits = !step || at_rest || step->did == Did::waiting || step->did == Did::errand;
     const auto pause = std::chrono::milliseconds(waits && !more_blocks ? flags.poll_ms : 0);
     if (stop.wait_for(pause)) break;
   }
@@ -234,6 +246,9 @@ void add_limits(CLI::App& verb, PayoutFlags& flags) {
       ->option_text("GWEI");
   verb.add_option("--backing", flags.backing,
                   "Escrow account that pays what no user's covers; default: the sender's")
+      ->option_text("ADDRESS");
+  verb.add_option("--operator", flags.operator_wallet,
+                  "Receives the operator's own share of sessions; default: --backing's address")
       ->option_text("ADDRESS");
   verb.add_option("--confirmations", flags.confirmations,
                   "Blocks until paid; default: 1 on anvil, 10 on bsc-testnet, else 15")

@@ -80,7 +80,6 @@ void check_contributions(const SessionRecord& session, const Settlement& settlem
 
 Result<void> check_session(Database& db, SessionRecord session, Findings& findings,
                            AuditReport& report) {
-  constexpr const char* kTable = "far_mesh_sessions";
   auto contributions = load_contributions(db, session.session_id);
   if (!contributions) return contributions.error();
   session.contributions = std::move(*contributions);
@@ -96,20 +95,11 @@ Result<void> check_session(Database& db, SessionRecord session, Findings& findin
   if (!work) return work.error();
   if (!*work) return {};  // a session of an earlier edition: nothing to compute from
   const Result<WorkLog> log = decode_work(std::get<0>(**work));
-  const Result<Settlement> settlement = log ? settle(*log, prices_of(session)) : log.error();
-  if (!settlement) {
-    findings.add("far_session_work", session.session_id, settlement.error().detail);
-    return {};
+  if (log) {
+    check_shares(session, *log, report);
+  } else {
+    findings.add("far_session_work", session.session_id, log.error().detail);
   }
-  findings.expect(session.total_cost, settlement->cost, kTable, session.session_id,
-                  "total_cost_far");
-  findings.expect(session.platform_fee, settlement->fee, kTable, session.session_id,
-                  "platform_fee_far");
-  findings.expect(session.tokens_generated, settlement->tokens, kTable, session.session_id,
-                  "tokens_generated");
-  findings.expect(session.prompt_tokens, settlement->prompt_tokens, kTable, session.session_id,
-                  "prompt_tokens");
-  check_contributions(session, *settlement, findings);
   return {};
 }
 
@@ -150,20 +140,7 @@ Result<void> check_receipts(Database& db, const std::string& session_id, bool en
     return {};
   }
   report.receipts += receipts->size();
-  for (const StoredReceipt& stored : *receipts) {
-    const std::string row = std::to_string(stored.id);
-    const auto checked = CheckedReceipt::check(stored.receipt);
-    if (!checked) findings.add("far_receipts", row, checked.error().detail);
-    if (uuid_text(stored.receipt.receipt.account) != session_id) {
-      findings.add("far_receipts", row, "is of another session");
-    }
-    if (!stored.driver_key) continue;
-    const auto body = wire::encode(stored.receipt.receipt);
-    if (!identity::verify(*stored.driver_key, wire::kCountersignDomain,
-                          std::as_bytes(std::span(body)), stored.driver_signature)) {
-      findings.add("far_receipts", row, "its driver did not countersign it");
-    }
-  }
+  for (const StoredReceipt& stored : *receipts) check_receipt(stored, session_id, report);
   return ended ? check_disputes(db, session_id, *receipts, findings) : Result<void>();
 }
 
@@ -260,6 +237,42 @@ Result<void> check_credits(Database& db, Findings& findings) {
 }
 
 }  // namespace
+
+void check_shares(const SessionRecord& session, const WorkLog& log, AuditReport& report) {
+  constexpr const char* kTable = "far_mesh_sessions";
+  Findings findings(report);
+  const Result<Settlement> settlement = settle(log, prices_of(session));
+  if (!settlement) {
+    findings.add("far_session_work", session.session_id, settlement.error().detail);
+    return;
+  }
+  findings.expect(session.total_cost, settlement->cost, kTable, session.session_id,
+                  "total_cost_far");
+  findings.expect(session.platform_fee, settlement->fee, kTable, session.session_id,
+                  "platform_fee_far");
+  findings.expect(session.tokens_generated, settlement->tokens, kTable, session.session_id,
+                  "tokens_generated");
+  findings.expect(session.prompt_tokens, settlement->prompt_tokens, kTable, session.session_id,
+                  "prompt_tokens");
+  check_contributions(session, *settlement, findings);
+}
+
+void check_receipt(const StoredReceipt& stored, const std::string& session_id,
+                   AuditReport& report) {
+  Findings findings(report);
+  const std::string row = std::to_string(stored.id);
+  const auto checked = CheckedReceipt::check(stored.receipt);
+  if (!checked) findings.add("far_receipts", row, checked.error().detail);
+  if (uuid_text(stored.receipt.receipt.account) != session_id) {
+    findings.add("far_receipts", row, "is of another session");
+  }
+  if (!stored.driver_key) return;
+  const auto body = wire::encode(stored.receipt.receipt);
+  if (!identity::verify(*stored.driver_key, wire::kCountersignDomain,
+                        std::as_bytes(std::span(body)), stored.driver_signature)) {
+    findings.add("far_receipts", row, "its driver did not countersign it");
+  }
+}
 
 Result<AuditReport> audit(Store& store) {
   AuditReport report;

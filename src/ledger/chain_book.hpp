@@ -1,5 +1,5 @@
-// What was seen on a chain: deposits into the escrow and withdrawals from it, and how far it was
-// read. Thread-safe.
+// What was seen on a chain: deposits into the escrow, wishes to withdraw and withdrawals from it,
+// and how far it was read. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +18,22 @@ struct ChainCursor {
   std::string block_hash;
 };
 
+enum class MovementKind : std::uint8_t {
+  deposit,
+  withdrawal,
+  request,  // moves nothing: what its user wants to withdraw from now on
+};
+
 struct ChainMovement {
   std::string reference;  // the transaction and the movement's place in it
   std::string chain;
-  bool deposit = true;  // or a withdrawal
+  MovementKind kind = MovementKind::deposit;
   std::string account;
   std::string amount_wei;  // decimal digits
   std::string tx_hash;
   std::uint64_t block_number = 0;
-  bool dropped = false;  // the chain has forgotten it
+  std::uint64_t position = 0;  // in the block
+  bool dropped = false;        // the chain has forgotten it
 };
 
 class ChainBook {
@@ -42,6 +49,8 @@ class ChainBook {
   Result<void> drop(const std::string& reference);
   /// From a block on, in the chain's order; without those that were dropped.
   Result<std::vector<ChainMovement>> movements(const std::string& chain, std::uint64_t from_block);
+  /// One account's, on every chain, in each chain's order; without those that were dropped.
+  Result<std::vector<ChainMovement>> movements_of(const std::string& account);
 
  private:
   std::shared_ptr<Store> store_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ledger/checks.hpp"
+#include "ledger/escrow_reservations.hpp"
 
 namespace farmesh::ledger {
 namespace {
@@ -24,13 +25,13 @@ Result<CreditAccount> locked_account(Database& db, const std::string& account, L
       "ON CONFLICT (account) DO NOTHING",
       {account, now});
   if (!made) return made.error();
-  const auto row = db.query_one<Far, Far>(
-      "SELECT {balance_far}, {reserved_far} FROM far_credit_accounts WHERE account = ?1 "
-      "{for update}",
+  const auto row = db.query_one<Far, Far, Far>(
+      "SELECT {balance_far}, {reserved_far}, {leaving_far} FROM far_credit_accounts WHERE "
+      "account = ?1 {for update}",
       {account});
   if (!row) return row.error();
   if (!*row) return Error{Errc::ledger_damaged, "an account vanished"};
-  return CreditAccount{account, std::get<0>(**row), std::get<1>(**row)};
+  return CreditAccount{account, std::get<0>(**row), std::get<1>(**row), std::get<2>(**row)};
 }
 
 Result<void> write_account(Database& db, const CreditAccount& account, LedgerTime now) {
@@ -89,12 +90,13 @@ Result<void> close_reservation(Database& db, const std::string& request_id, std:
 
 Result<CreditAccount> Credits::account(const std::string& account) {
   return store_->transact([&](Database& db) -> Result<CreditAccount> {
-    const auto row = db.query_one<Far, Far>(
-        "SELECT {balance_far}, {reserved_far} FROM far_credit_accounts WHERE account = ?1",
+    const auto row = db.query_one<Far, Far, Far>(
+        "SELECT {balance_far}, {reserved_far}, {leaving_far} FROM far_credit_accounts WHERE "
+        "account = ?1",
         {account});
     if (!row) return row.error();
-    if (!*row) return CreditAccount{account, {}, {}};
-    return CreditAccount{account, std::get<0>(**row), std::get<1>(**row)};
+    if (!*row) return CreditAccount{account, {}, {}, {}};
+    return CreditAccount{account, std::get<0>(**row), std::get<1>(**row), std::get<2>(**row)};
   });
 }
 
@@ -131,32 +133,37 @@ Result<CreditAccount> Credits::move(const std::string& account, Far amount, cons
   });
 }
 
+Result<void> Credits::set_leaving(const std::string& account, Far amount) {
+  const Result<void> good = check(account, amount, account);
+  if (!good) return good;
+  return store_->transact([&](Database& db) -> Result<void> {
+    const auto row = locked_account(db, account, store_->now());
+    if (!row) return row.error();
+    const auto written = db.execute(
+        "UPDATE far_credit_accounts SET {leaving_far} = ?2 WHERE account = ?1", {account, amount});
+    return written ? Result<void>() : written.error();
+  });
+}
+
 Result<CreditAccount> Credits::reserve(const std::string& account, const std::string& request_id,
                                        Far amount) {
   const Result<void> good = check(account, amount, request_id);
   if (!good) return good.error();
   return store_->transact([&](Database& db) -> Result<CreditAccount> {
     const LedgerTime now = store_->now();
-    // The account first: whoever reserves for the same request at once waits here.
-    Result<CreditAccount> row = locked_account(db, account, now);
-    if (!row) return row;
-    const auto before = locked_reservation(db, request_id);
-    if (!before) return before.error();
-    if (*before) {
-      const Reservation& made = **before;
-      const bool same = made.account == account && made.amount == amount && made.status == "open";
-      if (same) return row;
-      return Error{Errc::ledger_conflict, "this request has reserved before"};
+    const auto on_chain = locked_escrow_reservation(db, request_id);
+    if (!on_chain) return on_chain.error();
+    if (!*on_chain) return reserve_credit(db, account, request_id, amount, now);
+    const EscrowReservation& signed_for = **on_chain;
+    if (signed_for.account != account || signed_for.status != ReservationStatus::open) {
+      return Error{Errc::ledger_conflict, "the reservation of this request is " +
+                                              std::string(name(signed_for.status)) +
+                                              ", not open on chain"};
     }
-    if (amount > row->available()) return Error{Errc::insufficient_credit, "not enough credit"};
-    row->reserved = *row->reserved.plus(amount);
-    const auto made = db.execute(
-        "INSERT INTO far_credit_reservations (request_id, account, {amount_far}, created_at) "
-        "VALUES (?1, ?2, ?3, ?4)",
-        {request_id, account, amount, now});
-    if (!made) return made.error();
-    const Result<void> written = write_account(db, *row, now);
-    return written ? row : written.error();
+    if (amount > signed_for.amount) {
+      return Error{Errc::insufficient_credit, "more than was signed for this request"};
+    }
+    return locked_account(db, account, now);
   });
 }
 
@@ -166,24 +173,71 @@ Result<void> Credits::release(const std::string& request_id) {
     const auto found = locked_reservation(db, request_id);
     if (!found) return found.error();
     if (!*found) return Error{Errc::not_found, "no such reservation"};
-    if ((*found)->status != "open") return {};
-    Result<CreditAccount> row = locked_account(db, (*found)->account, now);
-    if (!row) return row.error();
-    row->reserved = *row->reserved.minus((*found)->amount);
-    const Result<void> closed = close_reservation(db, request_id, "released", Far(), now);
-    return closed ? write_account(db, *row, now) : closed;
+    const Result<void> released = release_credit(db, request_id, now);
+    return released ? escrow_reservation_served(db, request_id, Far(), now) : released;
   });
+}
+
+Result<CreditAccount> reserve_credit(Database& db, const std::string& account,
+                                     const std::string& request_id, Far amount, LedgerTime now) {
+  // The account first: whoever reserves for the same request at once waits here.
+  Result<CreditAccount> row = locked_account(db, account, now);
+  if (!row) return row;
+  const auto before = locked_reservation(db, request_id);
+  if (!before) return before.error();
+  if (*before) {
+    const Reservation& made = **before;
+    const bool same = made.account == account && made.amount == amount && made.status == "open";
+    if (same) return row;
+    return Error{Errc::ledger_conflict, "this request has reserved before"};
+  }
+  if (amount > row->available()) return Error{Errc::insufficient_credit, "not enough credit"};
+  row->reserved = *row->reserved.plus(amount);
+  const auto made = db.execute(
+      "INSERT INTO far_credit_reservations (request_id, account, {amount_far}, created_at) "
+      "VALUES (?1, ?2, ?3, ?4)",
+      {request_id, account, amount, now});
+  if (!made) return made.error();
+  const Result<void> written = write_account(db, *row, now);
+  return written ? row : written.error();
+}
+
+Result<void> release_credit(Database& db, const std::string& request_id, LedgerTime now) {
+  const auto found = locked_reservation(db, request_id);
+  if (!found) return found.error();
+  if (!*found || (*found)->status != "open") return {};
+  Result<CreditAccount> row = locked_account(db, (*found)->account, now);
+  if (!row) return row.error();
+  row->reserved = *row->reserved.minus((*found)->amount);
+  const Result<void> closed = close_reservation(db, request_id, "released", Far(), now);
+  return closed ? write_account(db, *row, now) : closed;
+}
+
+Result<void> refund_credit(Database& db, const std::string& account, Far amount,
+                           const std::string& request_id, LedgerTime now) {
+  Result<CreditAccount> row = locked_account(db, account, now);
+  if (!row) return row.error();
+  const auto entry = add_entry(db, account, "refund", amount, request_id, now);
+  if (!entry) return entry.error();
+  if (*entry == 0) return {};
+  const std::optional<Far> balance = row->balance.plus(amount);
+  if (!balance) return Error{Errc::amount_invalid, "the balance would be too large"};
+  row->balance = *balance;
+  return write_account(db, *row, now);
 }
 
 Result<Far> settle_reservation(Database& db, const std::string& request_id, Far cost,
                                LedgerTime now) {
   const auto found = locked_reservation(db, request_id);
   if (!found) return found.error();
-  if (!*found || (*found)->status != "open") return Far();  // nobody prepaid
+  if (!*found) return Far();  // nobody prepaid
+  const auto on_chain = locked_escrow_reservation(db, request_id);
+  if (!on_chain) return on_chain.error();
+  if ((*found)->status != "open") return *on_chain ? cost : Far();  // too late: its user has it
   Result<CreditAccount> row = locked_account(db, (*found)->account, now);
   if (!row) return row.error();
   row->reserved = *row->reserved.minus((*found)->amount);
-  const Far charge = std::min(cost, row->available());
+  const Far charge = std::min(cost, *on_chain ? (*found)->amount : row->unreserved());
   row->balance = *row->balance.minus(charge);
   const auto entry = charge.is_zero() ? Result<std::int64_t>(1)
                                       : add_entry(db, row->account, "charge", *Far().minus(charge),
@@ -191,6 +245,7 @@ Result<Far> settle_reservation(Database& db, const std::string& request_id, Far 
   if (!entry) return entry.error();
   if (*entry != 1) return Error{Errc::ledger_damaged, "a request was charged before it ended"};
   Result<void> step = close_reservation(db, request_id, "settled", charge, now);
+  if (step && *on_chain) step = escrow_reservation_served(db, request_id, charge, now);
   if (step) step = write_account(db, *row, now);
   if (!step) return step.error();
   return *cost.minus(charge);

@@ -16,7 +16,12 @@ struct CreditAccount {
   std::string account;
   Far balance;   // reserved part included
   Far reserved;  // for requests that run
-  Far available() const noexcept { return *balance.minus(reserved); }
+  Far leaving;   // asked back from the escrow: can still be charged, but is no credit
+  Far unreserved() const noexcept { return *balance.minus(reserved); }
+  /// What may be promised to a request.
+  Far available() const noexcept {
+    return leaving < unreserved() ? *unreserved().minus(leaving) : Far();
+  }
 };
 
 class Credits {
@@ -35,8 +40,12 @@ class Credits {
   Result<CreditAccount> withdraw(const std::string& account, Far amount,
                                  const std::string& reference);
 
-  /// Sets `amount` aside for a request. Fails with insufficient_credit, or ledger_conflict when
-  /// this request has reserved otherwise or was settled.
+  /// What the account's user wants back from the escrow, now; replaces what it was.
+  Result<void> set_leaving(const std::string& account, Far amount);
+
+  /// Sets `amount` aside for a request; one with a reservation on chain has it aside already. Fails
+  /// with insufficient_credit, or ledger_conflict when this request has reserved otherwise, was
+  /// settled, or is not open on chain yet.
   Result<CreditAccount> reserve(const std::string& account, const std::string& request_id,
                                 Far amount);
   /// Gives a reservation back whose request never became a session. Once settled or released it
@@ -50,9 +59,19 @@ class Credits {
   std::shared_ptr<Store> store_;
 };
 
+// Inside a transaction of another part of the ledger:
+
+/// As Credits::reserve() and release() do.
+Result<CreditAccount> reserve_credit(Database& db, const std::string& account,
+                                     const std::string& request_id, Far amount, LedgerTime now);
+Result<void> release_credit(Database& db, const std::string& request_id, LedgerTime now);
+/// Gives back what a request was charged. Twice is once.
+Result<void> refund_credit(Database& db, const std::string& account, Far amount,
+                           const std::string& request_id, LedgerTime now);
+
 /// Inside the transaction that ends a session: charges the reservation of its request, if there is
-/// one, at most what the account has, and gives the rest back. Returns the part of `cost` that
-/// could not be charged.
+/// one, at most what the account has, and on chain no more than was signed for; gives the rest
+/// back. Returns the part of `cost` that could not be charged.
 Result<Far> settle_reservation(Database& db, const std::string& request_id, Far cost,
                                LedgerTime now);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ledger/checks.hpp"
+#include "ledger/escrow_reservations.hpp"
 
 namespace farmesh::ledger {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 constexpr std::int64_t kClaimLock = 0x6661726d65736802;  // "farmesh", 2
 constexpr std::size_t kMaxHash = 66;
 constexpr std::size_t kMaxReason = 255;
+constexpr std::size_t kMaxWallet = 42;
 
 std::optional<BatchStatus> status_of(std::string_view text) {
   for (const auto status : {BatchStatus::pending, BatchStatus::submitted, BatchStatus::confirmed,
@@ -283,7 +285,8 @@ Result<void> PaymentBatches::confirm(const std::string& id, const Confirmation& 
          static_cast<std::int64_t>(confirmation.gas_used), or_null(confirmation.gas_price_gwei),
          now});
     if (!written) return written.error();
-    return pay_items(db, id, confirmation.tx_hash, now);
+    const Result<void> paid = pay_items(db, id, confirmation.tx_hash, now);
+    return paid ? escrow_reservations_settled(db, id, /*settled=*/true, now) : paid;
   });
 }
 
@@ -313,7 +316,8 @@ Result<void> PaymentBatches::reopen(const std::string& id) {
           "wallet_address FROM far_payment_items WHERE paying_batch_id = ?3)) IS TRUE",
           {hash, id, id});
     }
-    return step ? Result<void>() : step.error();
+    if (!step) return step.error();
+    return escrow_reservations_settled(db, id, /*settled=*/false, store_->now());
   });
 }
 
@@ -395,6 +399,31 @@ Result<std::vector<HeldItem>> PaymentBatches::held() {
       items.push_back({batch, wallet, amount, reason});
     }
     return items;
+  });
+}
+
+Result<std::vector<WalletPayment>> PaymentBatches::of_wallet(const std::string& wallet) {
+  const Result<void> good = check_text(wallet, kMaxWallet, "wallet");
+  if (!good) return good.error();
+  return store_->transact([&](Database& db) -> Result<std::vector<WalletPayment>> {
+    using Text = std::optional<std::string>;
+    const auto rows =
+        db.query<std::string, Text, Far, std::string, Text, std::optional<std::uint64_t>>(
+            "SELECT i.batch_id, i.paying_batch_id, {i.amount_far}, i.status, b.tx_hash, "
+            "b.block_number FROM far_payment_items i JOIN far_payment_batches o ON o.id = "
+            "i.batch_id LEFT JOIN far_payment_batches b ON b.id = i.paying_batch_id WHERE "
+            "i.wallet_address = ?1 ORDER BY o.created_at, i.batch_id",
+            {wallet});
+    if (!rows) return rows.error();
+    std::vector<WalletPayment> all;
+    for (const auto& [origin, paying, amount, status, hash, block] : *rows) {
+      WalletPayment& one = all.emplace_back();
+      one = {origin, paying.value_or(""), amount, status, "", std::nullopt};
+      if (status != "paid") continue;
+      one.tx_hash = hash.value_or("");
+      one.block_number = block;
+    }
+    return all;
   });
 }
 

@@ -74,6 +74,16 @@ struct HeldItem {
   std::string reason;
 };
 
+/// What a wallet gets for the work it has in one batch.
+struct WalletPayment {
+  std::string origin_batch;  // of the contributions
+  std::string paying_batch;  // whose transaction carries it: another's when it was held before
+  Far amount;
+  std::string status;   // pending, held or paid
+  std::string tx_hash;  // once it is paid
+  std::optional<std::uint64_t> block_number;
+};
+
 class PaymentBatches {
  public:
   explicit PaymentBatches(std::shared_ptr<Store> store) : store_(std::move(store)) {}
@@ -108,6 +118,8 @@ class PaymentBatches {
   /// ledger_conflict in another state.
   Result<void> hold(const std::string& id, const std::string& wallet, const std::string& reason);
   Result<std::vector<HeldItem>> held();
+  /// Oldest first.
+  Result<std::vector<WalletPayment>> of_wallet(const std::string& wallet);
   /// Lets the next claim carry it. Fails with not_found when it is not held.
   Result<void> release(const std::string& batch_id, const std::string& wallet);
 

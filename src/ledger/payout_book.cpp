@@ -31,8 +31,9 @@ Result<void> write_charges(Database& db, const std::string& batch_id,
   for (const UserCharge& charge : charges) {
     if (!step) break;
     step = db.execute(
-        "INSERT INTO far_payment_charges (batch_id, account, {amount_far}) VALUES (?1, ?2, ?3)",
-        {batch_id, charge.account, charge.amount});
+        "INSERT INTO far_payment_charges (batch_id, account, request_key, {amount_far}) VALUES "
+        "(?1, ?2, ?3, ?4)",
+        {batch_id, charge.account, charge.request_key, charge.amount});
   }
   if (step) {
     step =
@@ -44,10 +45,11 @@ Result<void> write_charges(Database& db, const std::string& batch_id,
 Result<void> write_transaction(Database& db, const StoredTransaction& transaction, LedgerTime now) {
   const auto written = db.execute(
       "INSERT INTO far_payment_transactions (tx_hash, batch_id, chain_id, sender, nonce, raw, "
-      "created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tx_hash) DO NOTHING",
+      "operator_wallet, {operator_far}, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON "
+      "CONFLICT (tx_hash) DO NOTHING",
       {transaction.tx_hash, transaction.batch_id, static_cast<std::int64_t>(transaction.chain_id),
        transaction.sender, static_cast<std::int64_t>(transaction.nonce), Blob(transaction.raw),
-       now});
+       transaction.operator_wallet, transaction.operator_pay, now});
   return written ? Result<void>() : written.error();
 }
 
@@ -133,14 +135,17 @@ Result<std::vector<StoredTransaction>> PayoutBook::transactions(const std::strin
   if (!is_uuid(batch_id)) return Error{Errc::not_found, "no such batch"};
   return store_->transact([&](Database& db) -> Result<std::vector<StoredTransaction>> {
     const auto rows = db.query<std::string, std::uint64_t, std::string, std::uint64_t,
-                               std::vector<std::uint8_t>, LedgerTime>(
-        "SELECT tx_hash, chain_id, sender, nonce, raw, created_at FROM "
-        "far_payment_transactions WHERE batch_id = ?1 ORDER BY created_at, nonce, tx_hash",
+                               std::vector<std::uint8_t>, LedgerTime, std::string, Far>(
+        "SELECT tx_hash, chain_id, sender, nonce, raw, created_at, operator_wallet, "
+        "{operator_far} FROM far_payment_transactions WHERE batch_id = ?1 ORDER BY created_at, "
+        "nonce, tx_hash",
         {batch_id});
     if (!rows) return rows.error();
     std::vector<StoredTransaction> all;
-    for (const auto& [hash, chain, sender, nonce, raw, created_at] : *rows) {
-      all.push_back({hash, batch_id, chain, sender, nonce, raw, created_at});
+    for (const auto& [hash, chain, sender, nonce, raw, created_at, operator_wallet, operator_pay] :
+         *rows) {
+      all.push_back(
+          {hash, batch_id, chain, sender, nonce, raw, created_at, operator_wallet, operator_pay});
     }
     return all;
   });
@@ -160,6 +165,44 @@ Result<std::optional<std::uint64_t>> PayoutBook::highest_nonce(std::uint64_t cha
   });
 }
 
+Result<void> PayoutBook::set_errand(const Lease& lease, const StoredErrand& errand) {
+  const Result<void> good = check_text(errand.what, kMaxReason, "errand");
+  if (!good) return good;
+  return store_->transact([&](Database& db) -> Result<void> {
+    const Result<void> mine = check_lease(db, lease);
+    if (!mine) return mine;
+    const auto written = db.execute(
+        "INSERT INTO far_payout_errands (name, what, tx_hash, nonce, raw, created_at) VALUES (?1, "
+        "?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO UPDATE SET what = excluded.what, tx_hash = "
+        "excluded.tx_hash, nonce = excluded.nonce, raw = excluded.raw, created_at = "
+        "excluded.created_at",
+        {lease.name, errand.what, errand.tx_hash, static_cast<std::int64_t>(errand.nonce),
+         Blob(errand.raw), store_->now()});
+    return written ? Result<void>() : written.error();
+  });
+}
+
+Result<std::optional<StoredErrand>> PayoutBook::errand(const Lease& lease) {
+  return store_->transact([&](Database& db) -> Result<std::optional<StoredErrand>> {
+    const auto row = db.query_one<std::string, std::string, std::uint64_t,
+                                  std::vector<std::uint8_t>, LedgerTime>(
+        "SELECT what, tx_hash, nonce, raw, created_at FROM far_payout_errands WHERE name = ?1",
+        {lease.name});
+    if (!row) return row.error();
+    if (!*row) return std::optional<StoredErrand>();
+    const auto& [what, hash, nonce, raw, created_at] = **row;
+    return std::optional(StoredErrand{what, hash, nonce, raw, created_at});
+  });
+}
+
+Result<void> PayoutBook::end_errand(const Lease& lease, const std::string& tx_hash) {
+  return store_->transact([&](Database& db) -> Result<void> {
+    const auto gone = db.execute("DELETE FROM far_payout_errands WHERE name = ?1 AND tx_hash = ?2",
+                                 {lease.name, tx_hash});
+    return gone ? Result<void>() : gone.error();
+  });
+}
+
 Result<void> PayoutBook::set_charges(const std::string& batch_id,
                                      const std::vector<UserCharge>& charges, Far fee) {
   if (!is_uuid(batch_id)) return Error{Errc::not_found, "no such batch"};
@@ -169,13 +212,13 @@ Result<void> PayoutBook::set_charges(const std::string& batch_id,
 Result<std::vector<UserCharge>> PayoutBook::charges(const std::string& batch_id) {
   if (!is_uuid(batch_id)) return Error{Errc::not_found, "no such batch"};
   return store_->transact([&](Database& db) -> Result<std::vector<UserCharge>> {
-    const auto rows = db.query<std::string, Far>(
-        "SELECT account, {amount_far} FROM far_payment_charges WHERE batch_id = ?1 ORDER BY "
-        "account",
+    const auto rows = db.query<std::string, Far, std::string>(
+        "SELECT account, {amount_far}, request_key FROM far_payment_charges WHERE batch_id = ?1 "
+        "ORDER BY account, request_key",
         {batch_id});
     if (!rows) return rows.error();
     std::vector<UserCharge> charges;
-    for (const auto& [account, amount] : *rows) charges.push_back({account, amount});
+    for (const auto& [account, amount, key] : *rows) charges.push_back({account, amount, key});
     return charges;
   });
 }
@@ -183,12 +226,13 @@ Result<std::vector<UserCharge>> PayoutBook::charges(const std::string& batch_id)
 Result<std::vector<UserCharge>> PayoutBook::debts(const std::string& but_batch_id) {
   return store_->transact([&](Database& db) -> Result<std::vector<UserCharge>> {
     const auto charged = db.query<std::string, Far>(
-        "SELECT account, sum({amount_far}) FROM far_credit_entries WHERE kind = 'charge' AND "
-        "account LIKE '0x%' GROUP BY account");
+        "SELECT account, sum({amount_far}) FROM far_credit_entries e WHERE kind = 'charge' AND "
+        "account LIKE '0x%' AND NOT EXISTS (SELECT 1 FROM far_escrow_reservations r WHERE "
+        "r.request_id = e.reference) GROUP BY account");
     if (!charged) return charged.error();
     const auto settled = db.query<std::string, Far>(
-        "SELECT account, sum({amount_far}) FROM far_payment_charges WHERE batch_id <> ?1 GROUP BY "
-        "account",
+        "SELECT account, sum({amount_far}) FROM far_payment_charges WHERE batch_id <> ?1 AND "
+        "request_key = '' GROUP BY account",
         {batch_or_none(but_batch_id)});
     if (!settled) return settled.error();
     std::map<std::string, Far> taken;
@@ -197,7 +241,7 @@ Result<std::vector<UserCharge>> PayoutBook::debts(const std::string& but_batch_i
     for (const auto& [account, amount] : *charged) {  // entries of charges are negative
       const std::optional<Far> due = Far().minus(amount);
       const std::optional<Far> left = due ? due->minus(taken[account]) : std::nullopt;
-      if (left && *left > Far()) debts.push_back({account, *left});
+      if (left && *left > Far()) debts.push_back({account, *left, {}});
     }
     std::ranges::stable_sort(debts, std::greater<>(), &UserCharge::amount);
     return debts;
@@ -216,6 +260,49 @@ Result<Far> PayoutBook::fees_due(const std::string& but_batch_id) {
     if (!taken) return taken.error();
     const std::optional<Far> due = std::get<0>(**earned).minus(std::get<0>(**taken));
     return due && *due > Far() ? *due : Far();
+  });
+}
+
+Result<Far> PayoutBook::operator_due(const std::string& but_batch_id) {
+  const auto owing = debts(but_batch_id);
+  const auto fees = owing ? fees_due(but_batch_id) : owing.error();
+  if (!fees) return fees.error();
+  return store_->transact([&](Database& db) -> Result<Far> {
+    // On reservations; and what nodes have earned that no other batch has charged users for.
+    const auto reserved = db.query_one<Far>(
+        "SELECT coalesce(sum({r.cost_far}), 0) FROM far_escrow_reservations r WHERE r.status IN "
+        "('served', 'authorized') AND NOT EXISTS (SELECT 1 FROM far_payment_charges c WHERE "
+        "c.request_key = r.request_key AND c.batch_id <> ?1)",
+        {batch_or_none(but_batch_id)});
+    if (!reserved) return reserved.error();
+    const auto unpaid = db.query_one<Far>(
+        "SELECT coalesce(sum({payment_far}), 0) FROM far_session_contributions WHERE paid_at IS "
+        "NULL");
+    if (!unpaid) return unpaid.error();
+    const auto under_way = db.query_one<Far>(
+        "SELECT coalesce(sum({i.amount_far}), 0) FROM far_payment_items i WHERE i.status = "
+        "'pending' AND i.paying_batch_id <> ?1 AND EXISTS (SELECT 1 FROM far_payment_charges c "
+        "WHERE c.batch_id = i.paying_batch_id)",
+        {batch_or_none(but_batch_id)});
+    if (!under_way) return under_way.error();
+    std::optional<Far> due = std::get<0>(**reserved).plus(std::get<0>(**under_way));
+    for (const UserCharge& debt : *owing) {
+      if (due) due = due->plus(debt.amount);
+    }
+    for (const Far claim : {std::get<0>(**unpaid), *fees}) {
+      if (due) due = due->minus(claim);
+    }
+    if (!due) return Error{Errc::amount_invalid, "debts beyond the largest amount"};
+    return *due > Far() ? *due : Far();
+  });
+}
+
+Result<Far> PayoutBook::operator_paid() {
+  return store_->transact([&](Database& db) -> Result<Far> {
+    const auto row = db.query_one<Far>(
+        "SELECT coalesce(sum({t.operator_far}), 0) FROM far_payment_transactions t JOIN "
+        "far_payment_batches b ON b.tx_hash = t.tx_hash WHERE b.status = 'confirmed'");
+    return row ? Result<Far>(std::get<0>(**row)) : row.error();
   });
 }
 

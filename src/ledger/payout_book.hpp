@@ -29,12 +29,25 @@ struct StoredTransaction {
   std::uint64_t nonce = 0;
   std::vector<std::uint8_t> raw;  // signed, as it is sent
   LedgerTime created_at{};
+  std::string operator_wallet;  // whom it pays beside the batch's items; empty: nobody
+  Far operator_pay;
+};
+
+/// A transaction that is no batch's. Each is good once whatever becomes of it, so the last that was
+/// signed for its nonce is all there is to know.
+struct StoredErrand {
+  std::string what;  // for people
+  std::string tx_hash;
+  std::uint64_t nonce = 0;
+  std::vector<std::uint8_t> raw;
+  LedgerTime created_at{};
 };
 
 /// What a batch takes from one account of the escrow.
 struct UserCharge {
   std::string account;
   Far amount;
+  std::string request_key;  // empty: on credit; else of the reservation that it closes
   friend bool operator==(const UserCharge&, const UserCharge&) = default;
 };
 
@@ -61,16 +74,28 @@ class PayoutBook {
                                                      const std::string& sender,
                                                      const std::string& but_batch_id);
 
+  /// Writes down an errand of the lease's sender before it is sent; fails as record() does.
+  Result<void> set_errand(const Lease& lease, const StoredErrand& errand);
+  Result<std::optional<StoredErrand>> errand(const Lease& lease);
+  /// It is done, or can be no more. Another one's stays.
+  Result<void> end_errand(const Lease& lease, const std::string& tx_hash);
+
   /// What the batch charged, as the chain has it: replaces what was planned.
   Result<void> set_charges(const std::string& batch_id, const std::vector<UserCharge>& charges,
                            Far fee);
   Result<std::vector<UserCharge>> charges(const std::string& batch_id);
 
-  /// What accounts were charged here and no batch has charged on chain yet; largest first. What
-  /// `but_batch_id` charges does not count.
+  /// What accounts were charged here on credit and no batch has charged on chain yet; largest
+  /// first. What `but_batch_id` charges does not count.
   Result<std::vector<UserCharge>> debts(const std::string& but_batch_id = {});
   /// The platform's fees of ended sessions that no batch but this one has taken.
   Result<Far> fees_due(const std::string& but_batch_id = {});
+
+  /// What users owe on chain, and no node and no fee has a claim to: the operator's own shares, and
+  /// what he advanced. As if `but_batch_id` had taken nothing.
+  Result<Far> operator_due(const std::string& but_batch_id);
+  /// Of all confirmed batches.
+  Result<Far> operator_paid();
 
   /// Why all payers of this ledger pause; nothing when they do not.
   Result<std::optional<std::string>> paused();

@@ -12,6 +12,7 @@
 
 #include "evm/fees.hpp"
 #include "evm/rpc.hpp"
+#include "ledger/chain_book.hpp"
 
 namespace farmesh::payout {
 
@@ -24,17 +25,29 @@ struct EscrowBatch {
 struct EscrowAccount {
   evm::U256 balance;     // wei of the token
   evm::U256 chargeable;  // without what its user may withdraw now
+  evm::U256 requested;   // what its user wants to withdraw
 };
 
-/// Money that came into a user's account of the escrow, or left it for the user.
+/// What the escrow keeps for one request of one user.
+struct EscrowHold {
+  enum class State : std::uint8_t { none, open, authorized, closed };
+  State state = State::none;
+  evm::U256 amount;            // wei of the token
+  std::uint64_t deadline = 0;  // Unix time, seconds
+};
+
+/// Money that came into a user's account of the escrow, or left it for the user; or the user's wish
+/// to withdraw, which replaces the one before.
 struct Movement {
-  enum class Kind : std::uint8_t { deposit, withdrawal };
+  using Kind = ledger::MovementKind;
   Kind kind = Kind::deposit;
   evm::Address user;
   evm::U256 amount;  // wei of the token
   std::uint64_t block_number = 0;
+  std::uint64_t position = 0;  // in the block
   evm::Bytes32 transaction_hash{};
-  std::uint64_t ordinal = 0;  // among this transaction's movements: the same after a reorganisation
+  // Among this transaction's movements of money, or its wishes: the same after a reorganisation.
+  std::uint64_t ordinal = 0;
 };
 
 class Chain {
@@ -56,6 +69,7 @@ class Chain {
 
   virtual Result<EscrowBatch> batch(const evm::Bytes32& key) = 0;
   virtual Result<EscrowAccount> account(const evm::Address& user) = 0;
+  virtual Result<EscrowHold> hold(const evm::Address& user, const evm::Bytes32& request) = 0;
   /// The largest share of a batch that its fee may be, in 1/10,000.
   virtual Result<std::uint64_t> max_fee_bps() = 0;
   /// In the chain's order; both ends included.

@@ -1,19 +1,34 @@
 #include "payout/deposits.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <set>
 
 #include "base/log.hpp"
 #include "evm/wei.hpp"
 
 namespace farmesh::payout {
+namespace {
+
+constexpr Far kEverything = Far::from_units(std::numeric_limits<std::int64_t>::max());
+
+}  // namespace
 
 std::string chain_name(std::uint64_t chain_id, const evm::Address& escrow) {
   return std::to_string(chain_id) + " " + evm::to_lower_case(escrow);
 }
 
 std::string reference_of(const Movement& movement) {
-  return evm::to_hex0x(movement.transaction_hash) + ":" + std::to_string(movement.ordinal);
+  const char* kind = movement.kind == Movement::Kind::request ? ":request " : ":";
+  return evm::to_hex0x(movement.transaction_hash) + kind + std::to_string(movement.ordinal);
+}
+
+void follow_request(evm::U256& requested, ledger::MovementKind kind, const evm::U256& amount) {
+  if (kind == ledger::MovementKind::request) requested = amount;
+  if (kind == ledger::MovementKind::withdrawal) {
+    requested = checked_subtract(requested, amount).value_or(evm::U256());
+  }
 }
 
 Result<DepositStep> DepositWatcher::step() {
@@ -81,24 +96,56 @@ Result<void> DepositWatcher::take(const Movement& movement, DepositStep& step) {
   const std::string entry =
       *before ? reference + "@" + std::to_string(movement.block_number) : reference;
   const std::string account = evm::to_lower_case(movement.user);
+  Result<void> taken;
+  if (movement.kind == Movement::Kind::request) {
+    ++step.requests;
+  } else {
+    taken = take_money(movement, account, entry, step);
+  }
+  if (taken) {
+    taken = book_.put({reference, name(), movement.kind, account, movement.amount.to_decimal(),
+                       evm::to_hex0x(movement.transaction_hash), movement.block_number,
+                       movement.position, false});
+  }
+  if (!taken || movement.kind == Movement::Kind::deposit) return taken;
+  return count_leaving(account);
+}
+
+Result<void> DepositWatcher::take_money(const Movement& movement, const std::string& account,
+                                        const std::string& entry, DepositStep& step) {
   const auto amount = evm::from_wei(movement.amount);
   if (!amount) return Error{Errc::amount_invalid, "a deposit beyond the largest amount"};
-  const bool deposit = movement.kind == Movement::Kind::deposit;
-  Result<void> moved;
-  if (deposit) {
-    if (!amount->amount.is_zero()) {
-      const auto raised = credits_.deposit(account, amount->amount, entry);
-      if (!raised) moved = raised.error();
-    }
-  } else {
-    // Rounded up: what left the chain in parts of a unit is no credit either.
-    const auto whole = amount->amount.plus(Far::from_units(amount->dust_wei > 0 ? 1 : 0));
-    moved = whole ? lower(account, *whole, entry) : Error{Errc::amount_invalid, "too much"};
+  if (movement.kind == Movement::Kind::deposit) {
+    ++step.deposits;
+    if (amount->amount.is_zero()) return {};
+    const auto raised = credits_.deposit(account, amount->amount, entry);
+    return raised ? Result<void>() : raised.error();
   }
-  if (!moved) return moved;
-  ++(deposit ? step.deposits : step.withdrawals);
-  return book_.put({reference, name(), deposit, account, movement.amount.to_decimal(),
-                    evm::to_hex0x(movement.transaction_hash), movement.block_number, false});
+  ++step.withdrawals;
+  // Rounded up: what left the chain in parts of a unit is no credit either.
+  const auto whole = amount->amount.plus(Far::from_units(amount->dust_wei > 0 ? 1 : 0));
+  return whole ? lower(account, *whole, entry) : Error{Errc::amount_invalid, "too much"};
+}
+
+// From all that was seen of this user, so that a crash or a reorganisation in between does no harm.
+Result<void> DepositWatcher::count_leaving(const std::string& account) {
+  const auto seen = book_.movements_of(account);
+  if (!seen) return seen.error();
+  std::map<std::string, evm::U256> requested;  // by escrow
+  for (const ledger::ChainMovement& movement : *seen) {
+    const auto wei = evm::U256::parse_decimal(movement.amount_wei);
+    if (!wei) return Error{Errc::ledger_damaged, "a movement without an amount"};
+    follow_request(requested[movement.chain], movement.kind, *wei);
+  }
+  Far sum;
+  for (const auto& [chain, wei] : requested) {
+    // Any number may be asked for; more than a ledger holds is all that there is.
+    const auto amount = evm::from_wei(wei);
+    const auto more =
+        amount ? amount->amount.plus(Far::from_units(amount->dust_wei > 0 ? 1 : 0)) : std::nullopt;
+    sum = more ? sum.plus(*more).value_or(kEverything) : kEverything;
+  }
+  return credits_.set_leaving(account, sum);
 }
 
 // Takes what is there; a user who has spent it meanwhile keeps nothing.
@@ -113,9 +160,9 @@ Result<void> DepositWatcher::lower(const std::string& account, Far amount,
     const auto row = credits_.account(account);
     if (!row) return row.error();
     log(LogLevel::warning, "payout",
-        account + " took " + amount.to_string() + " $FAR and has " + row->available().to_string());
-    if (row->available() >= amount) continue;  // somebody else's reservation has ended
-    amount = row->available();
+        account + " took " + amount.to_string() + " $FAR and has " + row->unreserved().to_string());
+    if (row->unreserved() >= amount) continue;  // somebody else's reservation has ended
+    amount = row->unreserved();
     if (amount.is_zero()) return {};
   }
 }
@@ -128,19 +175,21 @@ Result<void> DepositWatcher::drop_missing(std::uint64_t from, const std::vector<
   if (!known) return known.error();
   for (const ledger::ChainMovement& movement : *known) {
     if (present.contains(movement.reference)) continue;
-    const auto wei = evm::U256::parse_decimal(movement.amount_wei);
+    const bool moved = movement.kind != Movement::Kind::request;
+    const auto wei = evm::U256::parse_decimal(moved ? movement.amount_wei : "0");
     const auto amount = wei ? evm::from_wei(*wei) : wei.error();
     if (!amount) return Error{Errc::ledger_damaged, "a movement without an amount"};
     const std::string entry =
         "dropped " + movement.reference + "@" + std::to_string(movement.block_number);
     Result<void> undone;
-    if (movement.deposit) {
+    if (movement.kind == Movement::Kind::deposit) {
       undone = lower(movement.account, amount->amount, entry);
-    } else if (const auto raised = credits_.deposit(movement.account, amount->amount, entry);
-               !raised) {
-      undone = raised.error();
+    } else if (movement.kind == Movement::Kind::withdrawal) {
+      const auto raised = credits_.deposit(movement.account, amount->amount, entry);
+      if (!raised) undone = raised.error();
     }
     if (undone) undone = book_.drop(movement.reference);
+    if (undone) undone = count_leaving(movement.account);
     if (!undone) return undone;
     ++step.dropped;
   }

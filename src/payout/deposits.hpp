@@ -1,4 +1,5 @@
-// Deposits that are deep enough in the chain, as credit of their users.
+// Deposits that are deep enough in the chain, as credit of their users; and what users ask back
+// from the escrow, which is no credit from then on.
 //
 // Takes the escrow's events, gives entries of Credits. An event is named by its transaction and its
 // place in it, which survive a reorganisation, and moves money once, however often it is read. If
@@ -25,6 +26,7 @@ struct DepositOptions {
 struct DepositStep {
   std::size_t deposits = 0;     // new ones
   std::size_t withdrawals = 0;  // new ones
+  std::size_t requests = 0;     // new wishes to withdraw
   std::size_t dropped = 0;      // taken back
   std::uint64_t at_block = 0;   // read up to here
   bool up_to_date = false;
@@ -46,6 +48,9 @@ class DepositWatcher {
   Result<void> take(const Movement& movement, DepositStep& step);
   Result<void> drop_missing(std::uint64_t from, const std::vector<Movement>& there,
                             DepositStep& step);
+  Result<void> take_money(const Movement& movement, const std::string& account,
+                          const std::string& entry, DepositStep& step);
+  Result<void> count_leaving(const std::string& account);
   Result<void> lower(const std::string& account, Far amount, const std::string& reference);
   std::string name() const { return chain_name(chain_.id(), chain_.escrow()); }
 
@@ -57,5 +62,8 @@ class DepositWatcher {
 
 /// "TRANSACTION:PLACE", what a movement is known by.
 std::string reference_of(const Movement& movement);
+
+/// What a user wants to withdraw after one more of his movements; unchanged by deposits.
+void follow_request(evm::U256& requested, ledger::MovementKind kind, const evm::U256& amount);
 
 }  // namespace farmesh::payout

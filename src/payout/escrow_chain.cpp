@@ -1,6 +1,7 @@
 #include "payout/escrow_chain.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <utility>
 
@@ -11,6 +12,20 @@ namespace {
 
 constexpr std::string_view kDeposited = "Deposited(address,address,uint256)";
 constexpr std::string_view kWithdrawn = "Withdrawn(address,address,uint256)";
+constexpr std::string_view kRequested = "WithdrawalRequested(address,uint256,uint256)";
+
+// What an event of the escrow says of its user's money.
+struct MovementEvent {
+  std::string_view signature;
+  Movement::Kind kind;
+  std::size_t topics;
+  std::string_view data;  // the amount comes first
+};
+constexpr std::array kMovements = {
+    MovementEvent{kDeposited, Movement::Kind::deposit, 3, "(uint256)"},
+    MovementEvent{kWithdrawn, Movement::Kind::withdrawal, 3, "(uint256)"},
+    MovementEvent{kRequested, Movement::Kind::request, 2, "(uint256,uint256)"},
+};
 
 Error malformed(const char* what) {
   return {Errc::chain_answer_malformed, std::string("the escrow's answer: ") + what};
@@ -63,7 +78,19 @@ class EscrowChain final : public Chain {
     if (!whole) return whole.error();
     const auto chargeable = ask("chargeableOf(address)", {user}, "(uint256)");
     if (!chargeable) return chargeable.error();
-    return EscrowAccount{(*whole)[0].number(), (*chargeable)[0].number()};
+    return EscrowAccount{(*whole)[0].number(), (*chargeable)[0].number(), (*whole)[1].number()};
+  }
+
+  Result<EscrowHold> hold(const evm::Address& user, const evm::Bytes32& request) override {
+    const auto values =
+        ask("reservationOf(address,bytes32)", {user, request}, "(uint96,uint64,uint8)");
+    if (!values) return values.error();
+    const auto deadline = (*values)[1].number().to_uint64();
+    const auto state = (*values)[2].number().to_uint64();
+    if (!deadline || !state || *state > std::uint64_t(EscrowHold::State::closed)) {
+      return malformed("a reservation");
+    }
+    return EscrowHold{EscrowHold::State(*state), (*values)[0].number(), *deadline};
   }
 
   Result<std::uint64_t> max_fee_bps() override {
@@ -76,24 +103,25 @@ class EscrowChain final : public Chain {
   Result<std::vector<Movement>> movements(std::uint64_t from, std::uint64_t to) override {
     using Place = std::pair<std::uint64_t, std::uint64_t>;  // block, log index
     std::map<Place, Movement> found;
-    for (const auto& [event, kind] : {std::pair(kDeposited, Movement::Kind::deposit),
-                                      std::pair(kWithdrawn, Movement::Kind::withdrawal)}) {
-      const auto logs = rpc_.logs({options_.escrow, evm::event_topic(event), from, to});
+    for (const MovementEvent& event : kMovements) {
+      const auto logs = rpc_.logs({options_.escrow, evm::event_topic(event.signature), from, to});
       if (!logs) return logs.error();
       for (const evm::Log& log : *logs) {
-        if (log.topics.size() != 3) return malformed("topics");
-        const auto amount = evm::decode_abi("(uint256)", log.data);
-        if (!amount) return malformed("an amount");
-        Movement movement{kind, {}, (*amount)[0].number(), log.block_number, log.transaction_hash,
-                          0};
+        if (log.topics.size() != event.topics) return malformed("topics");
+        const auto values = evm::decode_abi(event.data, log.data);
+        if (!values) return malformed("an amount");
+        Movement movement{
+            event.kind,           {}, (*values)[0].number(), log.block_number, log.index,
+            log.transaction_hash, 0};
         std::copy_n(log.topics[1].end() - 20, 20, movement.user.bytes.begin());
         found.emplace(Place(log.block_number, log.index), movement);
       }
     }
     std::vector<Movement> all;
-    std::map<evm::Bytes32, std::uint64_t> seen;
+    std::map<std::pair<evm::Bytes32, bool>, std::uint64_t> seen;
     for (auto& [place, movement] : found) {
-      movement.ordinal = seen[movement.transaction_hash]++;
+      const bool wish = movement.kind == Movement::Kind::request;
+      movement.ordinal = seen[{movement.transaction_hash, wish}]++;
       all.push_back(movement);
     }
     return all;

@@ -24,12 +24,19 @@ std::string gwei_text(const evm::U256& wei) {
   return digits.substr(0, digits.size() - 9) + '.' + digits.substr(digits.size() - 9);
 }
 
-std::vector<ledger::UserCharge> user_charges(const std::vector<Part>& charges) {
+std::vector<ledger::UserCharge> user_charges(const std::vector<Charge>& charges) {
   std::vector<ledger::UserCharge> all;
-  for (const Part& charge : charges) {
-    all.push_back({evm::to_lower_case(charge.who), charge.amount});
+  for (const Charge& charge : charges) {
+    const bool on_credit = charge.request == evm::Bytes32{};
+    all.push_back({evm::to_lower_case(charge.who), charge.amount,
+                   on_credit ? std::string() : evm::to_hex0x(charge.request)});
   }
   return all;
+}
+
+std::optional<Part> operator_of(const ledger::StoredTransaction& stored) {
+  const auto wallet = evm::parse_address(stored.operator_wallet);
+  return wallet ? std::optional(Part{*wallet, stored.operator_pay}) : std::nullopt;
 }
 
 bool payable_address(const evm::Address& address, const evm::Address& escrow) {
@@ -50,6 +57,7 @@ std::string_view name(Did did) noexcept {
     case Did::confirmed: return "confirmed";
     case Did::reopened: return "reopened";
     case Did::failed: return "failed";
+    case Did::errand: return "errand";
   }
   return "?";
 }
@@ -67,9 +75,17 @@ Payer::Payer(std::shared_ptr<ledger::Store> store, Chain& chain, evm::Signer& si
       signer_(signer),
       options_(std::move(options)),
       batches_(store_),
-      book_(store_) {
+      book_(store_),
+      reservations_(store_),
+      errands_(store_, chain, signer,
+               {options_.confirmations, options_.max_fee_per_gas, options_.stuck_after,
+                options_.retry_after}) {
   if (options_.owner.empty()) options_.owner = random_owner();
   if (!options_.backing) options_.backing = signer_.address();
+  if (!options_.operator_wallet) options_.operator_wallet = options_.backing;
+  if (!payable_address(*options_.operator_wallet, chain.escrow())) {
+    options_.operator_wallet = signer_.address();
+  }
   options_.confirmations = std::max<std::uint64_t>(options_.confirmations, 1);
 }
 
@@ -100,10 +116,12 @@ Result<Step> Payer::step() {
   if (!paused) return paused.error();
   auto batch = next_batch();
   if (!batch) return batch.error();
+  const bool under_way = *batch && (*batch)->status == ledger::BatchStatus::submitted;
+  const auto errand = errands_.step(*lease_, !*paused && !under_way);
+  if (!errand) return errand.error();
+  if (*errand && !under_way) return Step{Did::errand, "", **errand};
   // What was sent is seen through; nothing new begins.
-  if (*paused && !(*batch && (*batch)->status == ledger::BatchStatus::submitted)) {
-    return Step{Did::paused, "", **paused};
-  }
+  if (*paused && !under_way) return Step{Did::paused, "", **paused};
   if (*batch) return drive(**batch);
   auto claimed = claim();
   if (!claimed) return claimed.error();
@@ -248,10 +266,15 @@ Result<Step> Payer::look_after(const ledger::PaymentBatch& batch, const std::vec
   if (const auto found = reopened_.find(batch.id); found != reopened_.end()) {
     since = std::max(since, found->second);
   }
-  if (now() - since >= options_.stuck_after) return raise(batch, *live);
+  if (now() - since >= options_.stuck_after) {
+    const auto free = free_nonce(*live, *nonce);
+    return free ? raise(batch, *live, *free) : free.error();
+  }
   // Pools forget: the same bytes again do no harm.
   const Result<void> again = chain_.send(live->transaction.raw);
-  if (!again && again.error().code == Errc::fee_too_low) return raise(batch, *live);
+  if (!again && again.error().code == Errc::fee_too_low) {
+    return raise(batch, *live, live->transaction.transaction.nonce);
+  }
   if (!again && again.error().code != Errc::nonce_taken) return again.error();
   return Step{Did::waiting, batch.id, "for " + live->stored.tx_hash + " to be mined"};
 }
@@ -339,12 +362,25 @@ Result<Step> Payer::send_new(const ledger::PaymentBatch& batch) {
   transaction.max_priority_fee_per_gas = fees->max_priority_fee_per_gas;
   transaction.to = chain_.escrow();
   transaction.data = *std::move(data);
-  return sign_and_send(batch.id, std::move(transaction),
+  return sign_and_send(batch.id, std::move(transaction), settlement->to_operator,
                        std::to_string(settlement->payments.size()) + " payments, " +
                            std::string(name(settlement->method)));
 }
 
-Result<Step> Payer::raise(const ledger::PaymentBatch& batch, const Sent& stuck) {
+// Its own; but where a reorganisation took what stood at a lower nonce for ever, nothing above that
+// would ever be mined. Whichever of the two is mined first settles the batch, the other one
+// reverts.
+Result<std::uint64_t> Payer::free_nonce(const Sent& stuck, std::uint64_t next) {
+  const std::uint64_t own = stuck.transaction.transaction.nonce;
+  if (own <= next) return own;
+  const auto others = book_.highest_nonce(chain_.id(), evm::to_lower_case(signer_.address()),
+                                          stuck.stored.batch_id);
+  if (!others) return others.error();
+  return *others && **others >= next ? own : next;
+}
+
+Result<Step> Payer::raise(const ledger::PaymentBatch& batch, const Sent& stuck,
+                          std::uint64_t nonce) {
   const auto now_fees = chain_.fees();
   if (!now_fees) return now_fees.error();
   evm::Transaction transaction = stuck.transaction.transaction;
@@ -358,29 +394,36 @@ Result<Step> Payer::raise(const ledger::PaymentBatch& batch, const Sent& stuck) 
     }
     return Step{Did::waiting, batch.id, "the next fee would pass the limit"};
   }
+  transaction.nonce = nonce;
   transaction.max_fee_per_gas = raised->max_fee_per_gas;
   transaction.max_priority_fee_per_gas = raised->max_priority_fee_per_gas;
-  return sign_and_send(batch.id, std::move(transaction),
+  return sign_and_send(batch.id, std::move(transaction), operator_of(stuck.stored),
                        "raised to " + gwei_text(raised->max_fee_per_gas) + " gwei");
 }
 
 Result<Step> Payer::sign_and_send(const std::string& batch_id, evm::Transaction transaction,
-                                  const std::string& why) {
+                                  const std::optional<Part>& to_operator, const std::string& why) {
   const auto made = evm::sign_transaction(transaction, signer_);
   if (!made) return made.error();
   const auto call = decode_settlement(transaction.data);
   if (!call) return call.error();
   const std::string hash = evm::to_hex0x(made->hash);
   // Written down first: whatever happens from here on, the next step knows what may be out there.
-  const Result<void> recorded = book_.record(*lease_,
-                                             {hash,
-                                              batch_id,
-                                              transaction.chain_id,
-                                              evm::to_lower_case(made->sender),
-                                              transaction.nonce,
-                                              made->raw,
-                                              {}},
-                                             user_charges(call->charges), call->fee);
+  ledger::StoredTransaction stored{hash,
+                                   batch_id,
+                                   transaction.chain_id,
+                                   evm::to_lower_case(made->sender),
+                                   transaction.nonce,
+                                   made->raw,
+                                   {},
+                                   "",
+                                   {}};
+  if (to_operator) {
+    stored.operator_wallet = evm::to_lower_case(to_operator->who);
+    stored.operator_pay = to_operator->amount;
+  }
+  const Result<void> recorded =
+      book_.record(*lease_, stored, user_charges(call->charges), call->fee);
   if (!recorded) return recorded.error();
   const Result<void> sent = chain_.send(made->raw);
   // It may be out all the same; the next step looks.

@@ -19,6 +19,7 @@
 #include "ledger/payment_batches.hpp"
 #include "ledger/payout_book.hpp"
 #include "payout/chain.hpp"
+#include "payout/errands.hpp"
 #include "payout/schedule.hpp"
 #include "payout/settlement.hpp"
 
@@ -41,8 +42,10 @@ struct PayerOptions {
   std::chrono::milliseconds watch = std::chrono::hours(24);  // how long confirmed ones are watched
 
   std::optional<evm::Address> backing;  // pays what no user's account covers; nothing: the sender
-  std::size_t max_charges = 300;        // users charged in a batch
-  bool take_fee = true;                 // the platform's fee, as far as the contract allows
+  // Receives what users pay and no node and no fee has a claim to; nothing: the backing account.
+  std::optional<evm::Address> operator_wallet;
+  std::size_t max_charges = 300;  // users charged in a batch
+  bool take_fee = true;           // the platform's fee, as far as the contract allows
 
   std::string owner;  // this process, for the lease; drawn when empty
   std::chrono::milliseconds lease = std::chrono::minutes(2);
@@ -60,6 +63,7 @@ enum class Did : std::uint8_t {
   confirmed,  // a batch is paid
   reopened,   // the chain had forgotten a confirmed batch
   failed,     // the chain refuses a batch; it is tried again later
+  errand,     // opened, fixed or returned reservations, or waits for such a transaction
 };
 std::string_view name(Did did) noexcept;
 
@@ -110,12 +114,15 @@ class Payer {
   Result<Settlement> plan(const ledger::PaymentBatch& batch, const evm::Fees& fees);
   Result<void> plan_charges(Settlement& settlement);
   Result<Far> fee_wanted(Far paid, const std::string& batch_id);
+  Result<Far> charge_reservations(Settlement& settlement);
   Result<Far> charge_users(Settlement& settlement, Far wanted);
   Result<void> charge_backing(Settlement& settlement, Far left);
   Result<Step> send_new(const ledger::PaymentBatch& batch);
-  Result<Step> raise(const ledger::PaymentBatch& batch, const Sent& stuck);
+  Result<Step> raise(const ledger::PaymentBatch& batch, const Sent& stuck, std::uint64_t nonce);
+  /// Where a stuck transaction can be mined, if the sender's next nonce is `next`.
+  Result<std::uint64_t> free_nonce(const Sent& stuck, std::uint64_t next);
   Result<Step> sign_and_send(const std::string& batch_id, evm::Transaction transaction,
-                             const std::string& why);
+                             const std::optional<Part>& to_operator, const std::string& why);
   Result<Step> refuse(const ledger::PaymentBatch& batch, const Error& error);
   Result<ledger::ClaimOptions> claim_options();
   Method choose(std::size_t payments, std::size_t charges, const evm::Fees& fees) const;
@@ -130,6 +137,8 @@ class Payer {
   PayerOptions options_;
   ledger::PaymentBatches batches_;
   ledger::PayoutBook book_;
+  ledger::EscrowReservations reservations_;
+  Errands errands_;
   std::optional<ledger::Lease> lease_;
   std::map<std::string, LedgerTime> refused_;  // batches the chain refused, and when
   std::map<std::string, LedgerTime> reopened_;

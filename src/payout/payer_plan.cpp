@@ -4,8 +4,15 @@
 
 #include "evm/wei.hpp"
 #include "payout/payer.hpp"
+#include "payout/reservation.hpp"
 
 namespace farmesh::payout {
+namespace {
+
+// A batch may wait for lower fees for a while: what ends sooner is not charged any more.
+constexpr std::chrono::minutes kBeforeDeadline{10};
+
+}  // namespace
 
 Result<ledger::ClaimOptions> Payer::claim_options() {
   ledger::ClaimOptions wanted;
@@ -48,6 +55,31 @@ Result<Far> Payer::fee_wanted(Far paid, const std::string& batch_id) {
   return std::min(*due, most);
 }
 
+// What users have signed for is charged whole, and charging closes it; gives the sum.
+Result<Far> Payer::charge_reservations(Settlement& settlement) {
+  const auto all = reservations_.to_charge(settlement.batch_id);
+  if (!all) return all.error();
+  Far sum;
+  for (const ledger::EscrowReservation& one : *all) {
+    if (settlement.charges.size() >= options_.max_charges) break;
+    const auto user = evm::parse_address(one.account);
+    if (!user) continue;
+    const evm::Bytes32 key = request_key(one.request_id);
+    const auto hold = chain_.hold(*user, key);
+    if (!hold) return hold.error();
+    const bool there =
+        hold->state == EscrowHold::State::open || hold->state == EscrowHold::State::authorized;
+    const LedgerTime until{std::chrono::seconds(static_cast<std::int64_t>(hold->deadline))};
+    if (!there || now() + kBeforeDeadline >= until || hold->amount < evm::to_wei(one.cost))
+      continue;
+    const std::optional<Far> more = sum.plus(one.cost);
+    if (!more) return Error{Errc::amount_invalid, "reservations beyond the largest amount"};
+    sum = *more;
+    settlement.charges.push_back({*user, one.cost, key});
+  }
+  return sum;
+}
+
 // Users who owe most pay first, up to what the escrow would let us take; gives what nobody covers.
 Result<Far> Payer::charge_users(Settlement& settlement, Far wanted) {
   const auto debts = book_.debts(settlement.batch_id);
@@ -62,7 +94,7 @@ Result<Far> Payer::charge_users(Settlement& settlement, Far wanted) {
     const Far most = chargeable ? chargeable->amount : debt.amount;
     const Far charge = std::min({wanted, debt.amount, most});
     if (charge.is_zero()) continue;
-    settlement.charges.push_back({*user, charge});
+    settlement.charges.push_back({*user, charge, {}});
     wanted = *wanted.minus(charge);
   }
   return wanted;
@@ -81,7 +113,7 @@ Result<void> Payer::charge_backing(Settlement& settlement, Far left) {
                                                 " $FAR in the escrow, and " + left.to_string() +
                                                 " is wanted"};
   }
-  settlement.charges.push_back({backing, left});
+  settlement.charges.push_back({backing, left, {}});
   return {};
 }
 
@@ -94,15 +126,30 @@ Result<void> Payer::plan_charges(Settlement& settlement) {
   }
   const auto fee = fee_wanted(paid, settlement.batch_id);
   if (!fee) return fee.error();
-  const std::optional<Far> wanted = paid.plus(*fee);
+  const auto due = book_.operator_due(settlement.batch_id);
+  if (!due) return due.error();
+  std::optional<Far> wanted = paid.plus(*fee);
+  if (wanted) wanted = wanted->plus(*due);
   if (!wanted) return Error{Errc::amount_invalid, "a batch beyond the largest amount"};
-  const auto left = charge_users(settlement, *wanted);
+  const auto reserved = charge_reservations(settlement);
+  if (!reserved) return reserved.error();
+  // Reservations end, so they are charged before the nodes they pay for are due: until then the
+  // operator has it, and pays those nodes from the backing account.
+  const Far ahead = *reserved > *wanted ? *reserved->minus(*wanted) : Far();
+  const auto left = charge_users(settlement, ahead.is_zero() ? *wanted->minus(*reserved) : Far());
   if (!left) return left.error();
-  // The platform does not pay its own fee.
-  const Far waived = std::min(*left, *fee);
+  // What nobody covers the operator goes without; and the platform does not pay its own fee.
+  const Far unmet = std::min(*left, *due);
+  const Far waived = std::min(*left->minus(unmet), *fee);
   settlement.fee = *fee->minus(waived);
-  const Result<void> charged = charge_backing(settlement, *left->minus(waived));
-  std::ranges::sort(settlement.charges, {}, &Part::who);
+  const Far to_operator = *due->minus(unmet)->plus(ahead);
+  if (!to_operator.is_zero()) {
+    const Result<void> added = add_operator(settlement, {*options_.operator_wallet, to_operator});
+    if (!added) return added;
+  }
+  const Result<void> charged = charge_backing(settlement, *left->minus(unmet)->minus(waived));
+  std::ranges::sort(settlement.charges, {},
+                    [](const Charge& charge) { return std::pair(charge.who, charge.request); });
   return charged;
 }
 

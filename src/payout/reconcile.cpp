@@ -12,6 +12,7 @@
 #include "ledger/payout_book.hpp"
 #include "ledger/store.hpp"
 #include "payout/deposits.hpp"
+#include "payout/reservation.hpp"
 #include "payout/settlement.hpp"
 
 namespace farmesh::payout {
@@ -31,9 +32,16 @@ bool add(Amounts& amounts, const evm::Address& who, Far amount) {
   return sum.has_value();
 }
 
-/// What the rows say that the batch pays, by address.
-Amounts owed_by(const ledger::PaymentBatch& batch, AuditReport& report) {
+/// What the rows say that the batch's transaction pays, by address.
+Amounts owed_by(const ledger::PaymentBatch& batch, const ledger::StoredTransaction& sent,
+                AuditReport& report) {
   Amounts owed;
+  if (!sent.operator_wallet.empty()) {
+    const auto wallet = evm::parse_address(sent.operator_wallet);
+    if (!wallet || !add(owed, *wallet, sent.operator_pay)) {
+      find(report, "far_payment_transactions", sent.tx_hash, "cannot pay its operator");
+    }
+  }
   for (const ledger::PaymentItem& item : batch.items) {
     const auto address = evm::parse_address(item.wallet);
     if (!address || !add(owed, *address, item.amount)) {
@@ -79,15 +87,44 @@ Amounts events_of(const evm::Receipt& receipt, const evm::Address& escrow,
   return amounts;
 }
 
-Result<void> check_call(const ledger::PaymentBatch& batch, const evm::Receipt& receipt,
-                        const DecodedSettlement& call, ledger::PayoutBook& book, Chain& chain,
-                        AuditReport& report) {
-  const Amounts owed = owed_by(batch, report);
+/// Whom the call charged, and for what: on credit, or by a reservation, which is a row of its own.
+Result<void> check_charges(const ledger::PaymentBatch& batch, const DecodedSettlement& call,
+                           ledger::PayoutBook& book, AuditReport& report) {
+  Amounts charged, noted;
+  std::map<std::string, Far> charged_of, noted_of;  // by reservation
+  for (const Charge& charge : call.charges) {
+    if (charge.request == evm::Bytes32{}) {
+      add(charged, charge.who, charge.amount);
+    } else {
+      charged_of[evm::to_hex0x(charge.request) + " of " + evm::to_lower_case(charge.who)] =
+          charge.amount;
+    }
+  }
+  const auto rows = book.charges(batch.id);
+  if (!rows) return rows.error();
+  for (const ledger::UserCharge& charge : *rows) {
+    if (!charge.request_key.empty()) {
+      noted_of[charge.request_key + " of " + charge.account] = charge.amount;
+    } else if (const auto who = evm::parse_address(charge.account)) {
+      add(noted, *who, charge.amount);
+    }
+  }
+  compare(charged, noted, batch, "charged", report);
+  if (charged_of != noted_of) {
+    find(report, "far_payment_charges", batch.id, "the chain closed other reservations");
+  }
+  return {};
+}
+
+Result<void> check_call(const ledger::PaymentBatch& batch, const ledger::StoredTransaction& sent,
+                        const evm::Receipt& receipt, const DecodedSettlement& call,
+                        ledger::PayoutBook& book, Chain& chain, AuditReport& report) {
+  const Amounts owed = owed_by(batch, sent, report);
   if (call.key != batch_key(batch.id)) find(report, kBatches, batch.id, "another batch's call");
   if (call.method == Method::direct) {
     compare(events_of(receipt, chain.escrow(), call.key), owed, batch, "paid", report);
   } else {
-    Settlement settlement{batch.id, Method::merkle, {}, {}, {}};
+    Settlement settlement{batch.id, Method::merkle, {}, {}, {}, {}};
     for (const auto& [who, amount] : owed) settlement.payments.push_back({who, amount});
     const auto tree = payment_tree(settlement, chain.id(), chain.escrow());
     const auto on_chain = chain.batch(call.key);
@@ -96,16 +133,7 @@ Result<void> check_call(const ledger::PaymentBatch& batch, const evm::Receipt& r
       find(report, kBatches, batch.id, "the funded tree is not that of the ledger's payments");
     }
   }
-  Amounts charged;
-  for (const Part& charge : call.charges) add(charged, charge.who, charge.amount);
-  Amounts noted;
-  const auto rows = book.charges(batch.id);
-  if (!rows) return rows.error();
-  for (const ledger::UserCharge& charge : *rows) {
-    if (const auto who = evm::parse_address(charge.account)) add(noted, *who, charge.amount);
-  }
-  compare(charged, noted, batch, "charged", report);
-  return {};
+  return check_charges(batch, call, book, report);
 }
 
 Result<void> check_batch(const ledger::PaymentBatch& batch, ledger::PayoutBook& book, Chain& chain,
@@ -130,7 +158,7 @@ Result<void> check_batch(const ledger::PaymentBatch& batch, ledger::PayoutBook& 
     find(report, kBatches, batch.id, "the chain does not have " + batch.tx_hash);
     return {};
   }
-  return check_call(batch, **receipt, *call, book, chain, report);
+  return check_call(batch, *stored, **receipt, *call, book, chain, report);
 }
 
 /// Rows that are paid by another transaction than their batch's.
@@ -175,9 +203,22 @@ Result<void> check_entries(ledger::Store& store, const std::string& chain, Audit
   });
 }
 
-/// Wei of each user that should be in the escrow.
+/// Wei of each user that should be in the escrow, and that he wants back.
 class Expected {
  public:
+  bool take(const evm::Address& user, ledger::MovementKind kind, const evm::U256& wei) {
+    follow_request(requested_[user], kind, wei);
+    switch (kind) {
+      case ledger::MovementKind::deposit: return in(user, wei);
+      case ledger::MovementKind::withdrawal: return out(user, wei);
+      case ledger::MovementKind::request: break;
+    }
+    return true;
+  }
+  evm::U256 requested(const evm::Address& user) const {
+    const auto found = requested_.find(user);
+    return found == requested_.end() ? evm::U256() : found->second;
+  }
   bool in(const evm::Address& user, const evm::U256& wei) {
     const auto sum = checked_add(balances_[user].first, wei);
     if (sum) balances_[user].first = *sum;
@@ -192,7 +233,25 @@ class Expected {
 
  private:
   std::map<evm::Address, std::pair<evm::U256, evm::U256>> balances_;
+  std::map<evm::Address, evm::U256> requested_;
 };
+
+/// What the escrow keeps for single requests is in nobody's balance.
+Result<void> add_holds(const std::shared_ptr<ledger::Store>& store, Chain& chain,
+                       Expected& expected) {
+  const auto live = ledger::EscrowReservations(store).live();
+  if (!live) return live.error();
+  for (const ledger::EscrowReservation& one : *live) {
+    const auto user = evm::parse_address(one.account);
+    if (!user) continue;
+    const auto hold = chain.hold(*user, request_key(one.request_id));
+    if (!hold) return hold.error();
+    if (!expected.out(*user, hold->amount)) {
+      return Error{Errc::ledger_damaged, "reservations beyond 256 bits"};
+    }
+  }
+  return {};
+}
 
 Result<void> add_charges(const std::shared_ptr<ledger::Store>& store, Chain& chain,
                          Expected& expected) {
@@ -231,7 +290,7 @@ Result<void> add_movements(const std::shared_ptr<ledger::Store>& store, Chain& c
   for (const ledger::ChainMovement& movement : *known) {
     const auto who = evm::parse_address(movement.account);
     const auto wei = evm::U256::parse_decimal(movement.amount_wei);
-    if (!who || !wei || !(movement.deposit ? expected.in(*who, *wei) : expected.out(*who, *wei))) {
+    if (!who || !wei || !expected.take(*who, movement.kind, *wei)) {
       return Error{Errc::ledger_damaged, "a movement that cannot be: " + movement.reference};
     }
   }
@@ -245,10 +304,8 @@ Result<void> add_movements(const std::shared_ptr<ledger::Store>& store, Chain& c
   const auto fresh = chain.movements(from, *head);
   if (!fresh) return fresh.error();
   for (const Movement& movement : *fresh) {
-    if (movement.kind == Movement::Kind::deposit) {
-      expected.in(movement.user, movement.amount);
-    } else {
-      expected.out(movement.user, movement.amount);
+    if (!expected.take(movement.user, movement.kind, movement.amount)) {
+      return Error{Errc::chain_answer_malformed, "movements beyond 256 bits"};
     }
   }
   return {};
@@ -279,11 +336,17 @@ Result<void> check_balances(const std::shared_ptr<ledger::Store>& store, Chain& 
   Result<void> step = check_entries(*store, chain_name(chain.id(), chain.escrow()), report);
   if (step) step = add_movements(store, chain, start_block, expected);
   if (step) step = add_charges(store, chain, expected);
+  if (step) step = add_holds(store, chain, expected);
   if (!step) return step;
   for (const auto& [user, sums] : expected.all()) {
     const auto should = checked_subtract(sums.first, sums.second);
     const auto account = chain.account(user);
     if (!account) return account.error();
+    if (account->requested != expected.requested(user)) {
+      find(report, "far_credit_accounts", evm::to_lower_case(user),
+           "wants " + account->requested.to_decimal() + " back from the escrow, and should want " +
+               expected.requested(user).to_decimal() + " (1e-18 $FAR)");
+    }
     if (should && *should == account->balance) continue;
     find(report, "far_credit_accounts", evm::to_lower_case(user),
          "the escrow holds " + account->balance.to_decimal() + " and should hold " +
@@ -292,6 +355,13 @@ Result<void> check_balances(const std::shared_ptr<ledger::Store>& store, Chain& 
              " (1e-18 $FAR)");
   }
   return {};
+}
+
+Far paid_to(const evm::Receipt& receipt, const evm::Address& escrow, const evm::Bytes32& key,
+            const evm::Address& who) {
+  const Amounts amounts = events_of(receipt, escrow, key);
+  const auto found = amounts.find(who);
+  return found == amounts.end() ? Far() : found->second;
 }
 
 }  // namespace farmesh::payout

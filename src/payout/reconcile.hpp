@@ -23,4 +23,9 @@ Result<void> check_payments(const std::shared_ptr<ledger::Store>& store, Chain& 
 Result<void> check_balances(const std::shared_ptr<ledger::Store>& store, Chain& chain,
                             std::uint64_t start_block, AuditReport& report);
 
+/// What a settled transaction gave `who` in the batch `key`: sent to him, or kept for him where the
+/// token refused him.
+Far paid_to(const evm::Receipt& receipt, const evm::Address& escrow, const evm::Bytes32& key,
+            const evm::Address& who);
+
 }  // namespace farmesh::payout

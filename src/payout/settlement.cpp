@@ -28,15 +28,6 @@ constexpr std::uint64_t kGasOfPayment = 29'200;
 constexpr std::uint64_t kGasOfCharge = 9'800;
 constexpr std::uint64_t kGasOfTree = 30'000;
 
-evm::AbiValue::Members charge_values(const std::vector<Part>& charges) {
-  evm::AbiValue::Members all;
-  for (const Part& charge : charges) {
-    all.emplace_back(
-        evm::AbiValue::Members{charge.who, evm::Bytes32{}, evm::to_wei(charge.amount)});
-  }
-  return all;
-}
-
 evm::AbiValue::Members payment_values(const std::vector<Part>& payments) {
   evm::AbiValue::Members all;
   for (const Part& payment : payments) {
@@ -45,9 +36,10 @@ evm::AbiValue::Members payment_values(const std::vector<Part>& payments) {
   return all;
 }
 
-std::optional<Far> sum(const std::vector<Part>& parts) {
+template <class Parts>
+std::optional<Far> sum(const Parts& parts) {
   Far total;
-  for (const Part& part : parts) {
+  for (const auto& part : parts) {
     const std::optional<Far> more = total.plus(part.amount);
     if (!more) return std::nullopt;
     total = *more;
@@ -63,18 +55,27 @@ Result<Far> whole_units(const evm::U256& wei) {
   return amount->dust_wei == 0 ? Result<Far>(amount->amount) : foreign();
 }
 
-Result<std::vector<Part>> read_charges(const evm::AbiValue& values) {
-  std::vector<Part> charges;
+Result<std::vector<Charge>> read_charges(const evm::AbiValue& values) {
+  std::vector<Charge> charges;
   for (const evm::AbiValue& value : values.members()) {
     const auto& fields = value.members();
     const Result<Far> amount = whole_units(fields[2].number());
     if (!amount) return amount.error();
-    charges.push_back({fields[0].address(), *amount});
+    charges.push_back({fields[0].address(), *amount, fields[1].word()});
   }
   return charges;
 }
 
 }  // namespace
+
+evm::AbiValue::Members charge_values(const std::vector<Charge>& charges) {
+  evm::AbiValue::Members all;
+  for (const Charge& charge : charges) {
+    all.emplace_back(
+        evm::AbiValue::Members{charge.who, charge.request, evm::to_wei(charge.amount)});
+  }
+  return all;
+}
 
 std::string_view name(Method method) noexcept {
   return method == Method::direct ? "direct" : "merkle";
@@ -110,17 +111,45 @@ Result<Settlement> payments_of(const ledger::PaymentBatch& batch) {
   return settlement;
 }
 
-Result<evm::MerkleTree> payment_tree(const Settlement& settlement, std::uint64_t chain_id,
-                                     const evm::Address& escrow) {
+Result<void> add_operator(Settlement& settlement, const Part& part) {
+  settlement.to_operator = part;
+  const auto place = std::ranges::lower_bound(settlement.payments, part.who, {}, &Part::who);
+  if (place == settlement.payments.end() || place->who != part.who) {
+    settlement.payments.insert(place, part);
+    return {};
+  }
+  const std::optional<Far> both = place->amount.plus(part.amount);
+  if (!both) return Error{Errc::amount_invalid, "a payment beyond the largest amount"};
+  place->amount = *both;
+  return {};
+}
+
+Result<Settlement> sent_payments(const ledger::PaymentBatch& batch,
+                                 const std::vector<ledger::StoredTransaction>& sent) {
+  auto settlement = payments_of(batch);
+  const auto stored = std::ranges::find(sent, batch.tx_hash, &ledger::StoredTransaction::tx_hash);
+  if (!settlement || stored == sent.end() || stored->operator_wallet.empty()) return settlement;
+  const auto wallet = evm::parse_address(stored->operator_wallet);
+  if (!wallet) return wallet.error();
+  const Result<void> added = add_operator(*settlement, {*wallet, stored->operator_pay});
+  return added ? settlement : added.error();
+}
+
+Result<evm::Bytes32> payment_leaf(const evm::Bytes32& key, std::uint64_t index, const Part& payment,
+                                  std::uint64_t chain_id, const evm::Address& escrow) {
   const Result<evm::AbiType> leaf_type = evm::AbiType::parse(kLeaf);
   FARMESH_ASSERT(leaf_type);
+  return evm::merkle_leaf(*leaf_type,
+                          {chain_id, escrow, key, index, payment.who, evm::to_wei(payment.amount)});
+}
+
+Result<evm::MerkleTree> payment_tree(const Settlement& settlement, std::uint64_t chain_id,
+                                     const evm::Address& escrow) {
   if (settlement.payments.empty()) return Error{Errc::invalid_argument, "a tree without leaves"};
+  const evm::Bytes32 key = batch_key(settlement.batch_id);
   std::vector<evm::Bytes32> leaves;
   for (std::size_t i = 0; i < settlement.payments.size(); ++i) {
-    const Part& payment = settlement.payments[i];
-    const Result<evm::Bytes32> leaf =
-        evm::merkle_leaf(*leaf_type, {chain_id, escrow, batch_key(settlement.batch_id),
-                                      std::uint64_t{i}, payment.who, evm::to_wei(payment.amount)});
+    const auto leaf = payment_leaf(key, i, settlement.payments[i], chain_id, escrow);
     if (!leaf) return leaf.error();
     leaves.push_back(*leaf);
   }

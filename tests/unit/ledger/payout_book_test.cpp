@@ -180,8 +180,14 @@ TEST_SUITE("ledger/payout_book") {
     REQUIRE(chain.set_cursor("97 x", {7, kHash}));
     REQUIRE(chain.set_cursor("97 x", {8, kOther}));
     CHECK((*chain.cursor("97 x"))->block_number == 8);
-    const ledger::ChainMovement movement{"m",           "97 x", true, wallet_name(1),
-                                         "15000000000", kHash,  7,    false};
+    const ledger::ChainMovement movement{
+        .reference = "m",
+        .chain = "97 x",
+        .account = wallet_name(1),
+        .amount_wei = "15000000000",
+        .tx_hash = kHash,
+        .block_number = 7,
+    };
     REQUIRE(chain.put(movement));
     REQUIRE(chain.put(movement));
     CHECK(chain.movements("97 x", 7)->size() == 1);
@@ -191,6 +197,37 @@ TEST_SUITE("ledger/payout_book") {
     CHECK(chain.movements("97 x", 0)->empty());
     REQUIRE(chain.put(movement));
     CHECK(chain.movements("97 x", 0)->size() == 1);
+    // In the chain's order, whatever the order in which they were seen.
+    ledger::ChainMovement wish = movement;
+    wish.reference = "w";
+    wish.kind = ledger::MovementKind::request;
+    wish.block_number = 6;
+    REQUIRE(chain.put(wish));
+    const auto all = chain.movements_of(wallet_name(1));
+    REQUIRE(all);
+    REQUIRE(all->size() == 2);
+    CHECK(all->front().kind == ledger::MovementKind::request);
+    CHECK(all->back().kind == ledger::MovementKind::deposit);
+  }
+
+  TEST_CASE_TEMPLATE("an errand is kept until it is done, and only for who holds the lease",
+                     Backend, OnSqlite, OnPostgres) {
+    World<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    PayoutBook book(world.store);
+    const auto lease = book.acquire("56 sender", "one", 60s);
+    REQUIRE(lease);
+    REQUIRE(*lease);
+    CHECK_FALSE(*book.errand(**lease));
+    REQUIRE(book.set_errand(**lease, {"open", kHash, 5, {1, 2}, {}}));
+    REQUIRE(book.set_errand(**lease, {"open", kOther, 5, {3}, {}}));  // a higher fee
+    CHECK((*book.errand(**lease))->tx_hash == kOther);
+    REQUIRE(book.end_errand(**lease, kHash));
+    CHECK((*book.errand(**lease))->raw == std::vector<std::uint8_t>{3});
+    world.clock.advance(61s);
+    REQUIRE(*book.acquire("56 sender", "two", 60s));
+    CHECK_FALSE(book.set_errand(**lease, {"fix", kHash, 6, {4}, {}}));
+    REQUIRE(book.end_errand(**lease, kOther));
   }
 }
 

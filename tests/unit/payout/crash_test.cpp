@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "payout/reservation.hpp"
 #include "unit/payout/payouts.hpp"
 
 namespace farmesh::test {
@@ -48,6 +49,27 @@ struct MortalWorld : PayoutWorld<OnSqlite> {
     return *opened;
   }
 
+  /// A request by its user's signature, of which this chain asks nobody.
+  ledger::EscrowReservation reserve(const std::string& request, const char* amount,
+                                    std::chrono::hours until = std::chrono::hours(24)) {
+    ledger::EscrowReservation wanted;
+    wanted.request_id = request;
+    wanted.request_key = evm::to_hex0x(payout::request_key(request));
+    wanted.account = wallet_name(900);
+    wanted.amount = far(amount);
+    wanted.deadline = clock.now() + until;
+    wanted.signature = {1};
+    const auto made = ledger::EscrowReservations(store).sign(wanted);
+    REQUIRE_MESSAGE(made, made.error().to_string());
+    return wanted;
+  }
+
+  ledger::ReservationStatus status_of(const std::string& request) {
+    const auto found = ledger::EscrowReservations(store).find(request);
+    REQUIRE(found);
+    return found->status;
+  }
+
   PayerOptions options() const {
     PayerOptions options = eager();
     options.owner = "the same machine";
@@ -65,7 +87,7 @@ struct MortalWorld : PayoutWorld<OnSqlite> {
         const auto step = payer.step();
         REQUIRE_MESSAGE(step, step.error().to_string());
         if (step->did == Did::idle) break;
-        if (step->did != Did::waiting) continue;
+        if (step->did != Did::waiting && step->did != Did::errand) continue;
         chain.mine();
         clock.advance(std::chrono::seconds(1));
       }
@@ -102,6 +124,37 @@ TEST_SUITE("payout/crash") {
       world.check_all();
       steps = at;
       if (whole) break;
+    }
+    MESSAGE("killed at each of ", steps, " steps");
+    CHECK(steps > 20);
+  }
+
+  TEST_CASE("killed once at each step of a reservation, it is opened, fixed and charged once") {
+    using ledger::ReservationStatus;
+    int steps = 0;
+    for (int at = 1;; ++at) {
+      CAPTURE(at);
+      MortalWorld world;
+      world.deposit("1");
+      world.reserve("one", "0.1");
+      world.reserve("unused", "0.2", std::chrono::hours(2));
+      const bool opened = world.run(at);
+      REQUIRE(world.run(0));
+      CHECK(world.status_of("one") == ReservationStatus::open);
+      CHECK(world.chain.state.balances[kUser] == far("0.7"));
+      world.serve("one", 512);
+      world.clock.advance(std::chrono::hours(3));
+      const bool whole = world.run(at);
+      REQUIRE(world.run(0));
+      CHECK(world.status_of("one") == ReservationStatus::settled);
+      CHECK(world.status_of("unused") == ReservationStatus::returned);
+      CHECK(world.paid(1) == far("0.0170"));
+      CHECK(world.paid(3) == far("0.0171"));
+      CHECK(world.chain.state.balances[kUser] == far("0.9488"));
+      CHECK(world.chain.state.balances[kBacking] == far("1000"));
+      world.check_all();
+      steps = at;
+      if (opened && whole) break;
     }
     MESSAGE("killed at each of ", steps, " steps");
     CHECK(steps > 20);

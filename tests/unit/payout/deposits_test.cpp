@@ -122,6 +122,60 @@ TEST_SUITE("payout/deposits") {
     check_audit(world.store);
   }
 
+  TEST_CASE_TEMPLATE("what a user asks back is no credit from then on, and can still be charged",
+                     Backend, OnSqlite, OnPostgres) {
+    PayoutWorld<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    DepositWatcher watcher(world.store, world.chain, kThree);
+    ledger::Credits credits(world.store);
+    const auto available = [&] { return credits.account(wallet_name(900))->available(); };
+    world.chain.deposit(kUser, far("1"));
+    world.chain.mine(3);
+    read_all(watcher);
+    REQUIRE(credits.reserve(wallet_name(900), "live", far("0.3")));
+    world.chain.request_withdrawal(kUser, far("0.5"));
+    read_all(watcher);
+    CHECK(available() == far("0.7"));  // not deep enough
+    world.chain.mine(3);
+    CHECK(read_all(watcher).requests == 1);
+    CHECK(available() == far("0.2"));
+    CHECK(balance(world) == far("1"));
+    const auto refused = credits.reserve(wallet_name(900), "more", far("0.21"));
+    CHECK(refused.error().code == Errc::insufficient_credit);
+    // A request for more than there is takes all that is not reserved; the last one counts.
+    world.chain.request_withdrawal(kUser, far("5"));
+    world.chain.mine(3);
+    read_all(watcher);
+    CHECK(available() == Far());
+    // What was reserved is charged in full, wish or no wish.
+    ContributionLedger book(world.store);
+    const auto opened = book.begin_session(start_of("live"));
+    REQUIRE(opened);
+    const auto ended =
+        book.finalize_session({opened->session_id, SessionStatus::completed, "", log_of(3'000)});
+    REQUIRE(ended);
+    CHECK(ended->uncollected == Far());
+    CHECK(balance(world) == far("0.7"));
+    // Withdrawing takes from the wish; taking it back frees the rest.
+    world.chain.withdraw(kUser, far("0.2"));
+    world.chain.mine(3);
+    read_all(watcher);
+    CHECK(balance(world) == far("0.5"));
+    CHECK(available() == Far());
+    CHECK(world.differences().empty());
+    world.chain.request_withdrawal(kUser, far("0.1"));
+    world.chain.mine(3);
+    read_all(watcher);
+    CHECK(available() == far("0.4"));
+    // A reorganisation that takes the wish away gives the credit back.
+    world.chain.reorganise(5);
+    world.chain.mine(3);
+    read_all(watcher);
+    CHECK(available() == Far());
+    CHECK(world.differences().empty());
+    check_audit(world.store);
+  }
+
   TEST_CASE("a credit that no deposit made, and a balance that differs, are told") {
     PayoutWorld<OnSqlite> world;
     DepositWatcher watcher(world.store, world.chain, kThree);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <set>
@@ -38,6 +39,8 @@ struct EscrowState {
   std::map<Address, std::uint64_t> nonces;
   std::set<Address> rejecting;  // the token refuses them: their pay waits in claimable
   std::map<Address, Far> claimable;
+  std::map<Address, Far> requested;  // to be withdrawn
+  std::map<std::pair<Address, Bytes32>, payout::EscrowHold> holds;
   Far fees;
   bool paused = false;
 };
@@ -65,6 +68,7 @@ class MemoryChain final : public payout::Chain {
   std::uint64_t sends = 0;
   bool lose_answers = false;   // takes what is sent, and the answer never comes
   bool hide_receipts = false;  // an endpoint that lags
+  std::function<LedgerTime()> now = [] { return LedgerTime(); };
   /// Before and after each call; may throw, as a killed process ends.
   std::function<void(const char* call, bool after)> on_call;
 
@@ -83,9 +87,16 @@ class MemoryChain final : public payout::Chain {
     }
   }
 
-  void deposit(const Address& user, Far amount) { move(user, evm::to_wei(amount), true); }
-  void deposit_wei(const Address& user, const evm::U256& wei) { move(user, wei, true); }
-  void withdraw(const Address& user, Far amount) { move(user, evm::to_wei(amount), false); }
+  void deposit(const Address& user, Far amount) { deposit_wei(user, evm::to_wei(amount)); }
+  void deposit_wei(const Address& user, const evm::U256& wei) {
+    move(user, wei, Movement::Kind::deposit);
+  }
+  void withdraw(const Address& user, Far amount) {
+    move(user, evm::to_wei(amount), Movement::Kind::withdrawal);
+  }
+  void request_withdrawal(const Address& user, Far amount) {
+    move(user, evm::to_wei(amount), Movement::Kind::request);
+  }
 
   /// The last `count` blocks never were; their transactions are in no pool.
   void reorganise(std::size_t count) {
@@ -164,8 +175,11 @@ class MemoryChain final : public payout::Chain {
   Result<payout::EscrowAccount> account(const Address& user) override {
     return asked<payout::EscrowAccount>("account", [&] {
       const evm::U256 wei = wei_of(user);
-      return payout::EscrowAccount{wei, wei};
+      return payout::EscrowAccount{wei, wei, evm::to_wei(state.requested[user])};
     });
+  }
+  Result<payout::EscrowHold> hold(const Address& user, const Bytes32& request) override {
+    return asked<payout::EscrowHold>("hold", [&] { return state.holds[{user, request}]; });
   }
   Result<std::uint64_t> max_fee_bps() override {
     return asked<std::uint64_t>("max_fee_bps", [&] { return fee_bps; });
@@ -194,20 +208,30 @@ class MemoryChain final : public payout::Chain {
     return *sum;
   }
 
-  void move(const Address& user, const evm::U256& wei, bool in) {
+  void move(const Address& user, const evm::U256& wei, Movement::Kind kind) {
     mine();
     Movement movement;
-    movement.kind = in ? Movement::Kind::deposit : Movement::Kind::withdrawal;
+    movement.kind = kind;
     movement.user = user;
     movement.amount = wei;
     movement.block_number = blocks.size() - 1;
     movement.transaction_hash = evm::keccak256("movement " + std::to_string(moves_++));
     const auto amount = evm::from_wei(wei);
     REQUIRE(amount);
-    Far& balance = state.balances[user];
-    balance = in ? *balance.plus(amount->amount) : *balance.minus(amount->amount);
-    dust_[user] = *checked_add(dust_[user], amount->dust_wei);
     blocks.back().movements.push_back(movement);
+    Far& balance = state.balances[user];
+    Far& requested = state.requested[user];
+    switch (kind) {
+      case Movement::Kind::deposit:
+        balance = *balance.plus(amount->amount);
+        dust_[user] = *checked_add(dust_[user], amount->dust_wei);
+        break;
+      case Movement::Kind::withdrawal:
+        balance = *balance.minus(amount->amount);
+        requested = requested > amount->amount ? *requested.minus(amount->amount) : Far();
+        break;
+      case Movement::Kind::request: requested = amount->amount; break;
+    }
   }
 
   void take_from_pool() {
@@ -262,15 +286,23 @@ class MemoryChain final : public payout::Chain {
 
   Result<std::vector<evm::Log>> execute(EscrowState& now, const evm::Bytes& data, const Address&) {
     const Error reverted{Errc::call_reverted, "reverted"};
+    if (now.paused) return reverted;
+    if (const auto done = reserve(now, data)) {
+      return *done ? Result<std::vector<evm::Log>>(std::vector<evm::Log>()) : reverted;
+    }
     const auto call = payout::decode_settlement(data);
-    if (!call || now.paused) return reverted;
+    if (!call) return reverted;
     if (now.batches[call->key].settled_block != 0) return reverted;
     Far charged;
-    for (const payout::Part& charge : call->charges) {
+    for (const payout::Charge& charge : call->charges) {
+      charged = *charged.plus(charge.amount);
+      if (charge.request != Bytes32{}) {
+        if (!take(now, charge, payout::EscrowHold::State::closed)) return reverted;
+        continue;
+      }
       Far& balance = now.balances[charge.who];
       if (charge.amount > balance || charge.amount.is_zero()) return reverted;
       balance = *balance.minus(charge.amount);
-      charged = *charged.plus(charge.amount);
     }
     if (charged != *call->total.plus(call->fee)) return reverted;
     now.fees = *now.fees.plus(call->fee);
@@ -286,6 +318,79 @@ class MemoryChain final : public payout::Chain {
           call->key, payment));
     }
     return logs;
+  }
+
+  std::uint64_t seconds() const {
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::seconds>(now().time_since_epoch()).count());
+  }
+
+  /// Charges a reservation, and gives the rest back; false where the escrow would not.
+  bool take(EscrowState& now, const payout::Charge& charge, payout::EscrowHold::State next) {
+    payout::EscrowHold& hold = now.holds[{charge.who, charge.request}];
+    const bool open = hold.state == payout::EscrowHold::State::open;
+    const bool authorized = hold.state == payout::EscrowHold::State::authorized;
+    const Far held = evm::from_wei(hold.amount)->amount;
+    if (!(open || (authorized && next == payout::EscrowHold::State::closed)) ||
+        seconds() >= hold.deadline || charge.amount > held) {
+      return false;
+    }
+    Far& balance = now.balances[charge.who];
+    balance = *balance.plus(*held.minus(charge.amount));
+    const bool fixed = next == payout::EscrowHold::State::authorized;
+    hold = {next, fixed ? evm::to_wei(charge.amount) : evm::U256(),
+            fixed ? seconds() + 14 * 86'400 : 0};
+    return true;
+  }
+
+  /// The calls that are no settlement; nothing for another one.
+  std::optional<bool> reserve(EscrowState& now, const evm::Bytes& data) {
+    using State = payout::EscrowHold::State;
+    const auto arguments = [&](std::string_view signature,
+                               std::string_view types) -> std::optional<evm::AbiValue::Members> {
+      const evm::Selector which = evm::selector(signature);
+      if (data.size() < 4 || !std::equal(which.begin(), which.end(), data.begin())) return {};
+      auto values = evm::decode_abi(types, evm::BytesView(data).subspan(4));
+      REQUIRE(values);
+      return *std::move(values);
+    };
+    if (const auto open = arguments("openReservation(address,bytes32,uint256,uint64,bytes)",
+                                    "(address,bytes32,uint256,uint64,bytes)")) {
+      const Address user = (*open)[0].address();
+      payout::EscrowHold& hold = now.holds[{user, (*open)[1].word()}];
+      const Far amount = evm::from_wei((*open)[2].number())->amount;
+      const std::uint64_t deadline = *(*open)[3].number().to_uint64();
+      if (hold.state != State::none || amount > now.balances[user] || deadline <= seconds()) {
+        return false;
+      }
+      now.balances[user] = *now.balances[user].minus(amount);
+      hold = {State::open, (*open)[2].number(), deadline};
+      return true;
+    }
+    if (const auto fix = arguments("authorizeSettlements((address,bytes32,uint256)[])",
+                                   "((address,bytes32,uint256)[])")) {
+      for (const evm::AbiValue& value : (*fix)[0].members()) {
+        const auto& fields = value.members();
+        const Far cost = evm::from_wei(fields[2].number())->amount;
+        if (cost.is_zero()) return false;
+        if (!take(now, {fields[0].address(), cost, fields[1].word()}, State::authorized)) {
+          return false;
+        }
+      }
+      return true;
+    }
+    if (const auto back = arguments("reclaimReservation(address,bytes32)", "(address,bytes32)")) {
+      const Address user = (*back)[0].address();
+      payout::EscrowHold& hold = now.holds[{user, (*back)[1].word()}];
+      if ((hold.state != State::open && hold.state != State::authorized) ||
+          seconds() < hold.deadline) {
+        return false;
+      }
+      now.balances[user] = *now.balances[user].plus(evm::from_wei(hold.amount)->amount);
+      hold = {State::closed, {}, 0};
+      return true;
+    }
+    return std::nullopt;
   }
 
   std::map<Address, evm::U256> dust_;

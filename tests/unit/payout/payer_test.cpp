@@ -264,6 +264,28 @@ TEST_SUITE("payout/payer") {
     world.check_all();
   }
 
+  TEST_CASE("a nonce below that nobody uses any more is filled, and everybody is paid once") {
+    PayoutWorld<OnSqlite> world;
+    world.serve("one", 512, false);
+    const Address sender = world.signer.address();
+    world.chain.state.nonces[sender] = 2;
+    Payer payer = world.payer();
+    CHECK(world.step(payer).did == Did::claimed);
+    CHECK(world.step(payer).did == Did::sent);
+    world.chain.state.nonces[sender] = 1;  // a reorganisation took what was not a batch's
+    world.chain.mine(5);
+    CHECK(world.step(payer).did == Did::waiting);
+    CHECK(world.paid(1) == Far());
+    world.clock.advance(payer.options().stuck_after);
+    CHECK(world.step(payer).did == Did::sent);
+    world.settle(payer);
+    world.chain.mine(5);  // the other one is mined too, and reverts
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(world.paid(1) == far("0.0170"));
+    CHECK(world.chain.state.nonces[sender] == 3);
+    world.check_all();
+  }
+
   TEST_CASE("what pools forget is sent again, byte for byte") {
     PayoutWorld<OnSqlite> world;
     world.serve("one", 512, false);
@@ -382,7 +404,7 @@ TEST_SUITE("payout/payer") {
     CHECK(world.paid(1) == Far());
     const auto batch = confirmed(world).at(0);
     const auto on_chain = world.chain.state.batches[payout::batch_key(batch.id)];
-    payout::Settlement settlement{batch.id, payout::Method::merkle, {}, {}, {}};
+    payout::Settlement settlement{batch.id, payout::Method::merkle, {}, {}, {}, {}};
     for (int i = 1; i <= 3; ++i) {
       settlement.payments.push_back({wallet_of(i), far(i == 1 ? "0.0170" : "0.0171")});
     }
@@ -418,6 +440,58 @@ TEST_SUITE("payout/payer") {
     world.check_all();
   }
 
+  TEST_CASE_TEMPLATE("the operator's own share goes to him, once its user has paid for the nodes",
+                     Backend, OnSqlite, OnPostgres) {
+    PayoutWorld<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    world.deposit("1");
+    ContributionLedger book(world.store);
+    const auto serve_shared = [&](const std::string& request) {
+      SessionStart start = start_of(request);
+      REQUIRE(ledger::Credits(world.store).reserve(wallet_name(900), request, far("0.0512")));
+      const auto opened = book.begin_session(start);
+      REQUIRE(opened);
+      WorkLog log;
+      log.add_output(std::vector<WorkHop>{{"", {0, 16}}, {node_name(1), {16, 32}}}, 512);
+      const auto ended =
+          book.finalize_session({opened->session_id, SessionStatus::completed, "", log});
+      REQUIRE(ended);
+      CHECK(ended->operator_pay == far("0.0256"));
+    };
+    serve_shared("one");
+    PayerOptions options = eager();
+    const Address cold = address_of(0xcc);
+    options.operator_wallet = cold;
+    SUBCASE("paid directly") {}
+    SUBCASE("as a leaf of the tree") { options.max_gas = 100'000; }
+    const bool tree = options.max_gas == 100'000;
+    Payer payer = world.payer(options);
+    world.settle(payer);
+    CHECK(world.chain.state.balances[kUser] == far("0.9488"));
+    CHECK(world.chain.state.balances[kBacking] == far("1000"));
+    if (!tree) {
+      CHECK(world.paid(1) == far("0.0256"));
+      CHECK(world.chain.state.paid[cold] == far("0.0256"));
+    }
+    CHECK(*ledger::PayoutBook(world.store).operator_paid() == far("0.0256"));
+    world.check_all();
+    // Where users' money on chain does not suffice, nodes come first and the operator waits.
+    world.chain.state.balances[kUser] = far("0.03");
+    serve_shared("two");
+    world.settle(payer);
+    CHECK(world.chain.state.balances[kUser] == Far());
+    CHECK(*ledger::PayoutBook(world.store).operator_paid() == far("0.03"));
+    CHECK(world.chain.state.balances[kBacking] == far("1000"));
+    world.check_all();
+    // The rest follows with a later batch.
+    world.chain.state.balances[kUser] = far("1");
+    world.clock.advance(1s);
+    world.serve("three", 3, false);
+    world.settle(payer);
+    CHECK(*ledger::PayoutBook(world.store).operator_paid() == far("0.0512"));
+    world.check_all();
+  }
+
   TEST_CASE("what was tampered with is found: items, hashes, charges, transactions") {
     PayoutWorld<OnSqlite> world;
     world.deposit("1");
@@ -439,6 +513,13 @@ TEST_SUITE("payout/payer") {
       }
       SUBCASE("a transaction's hash") {
         chosen = "UPDATE far_payment_batches SET tx_hash = '0x" + std::string(64, '1') + "'";
+      }
+      SUBCASE("what the operator got") {
+        chosen = "UPDATE far_payment_transactions SET operator_wallet = '" + wallet_name(9) +
+                 "', operator_far_units = 1";
+      }
+      SUBCASE("a reservation that was never charged") {
+        chosen = "UPDATE far_payment_charges SET request_key = '0x" + std::string(64, '2') + "'";
       }
       SUBCASE("a transaction's bytes") {
         chosen = "UPDATE far_payment_transactions SET raw = x'00'";
