@@ -26,7 +26,7 @@ namespace farmesh {
 namespace driver {
 class Bill;
 struct NodeChoice;
-}
+}  // namespace driver
 
 struct SessionOptions {
   /// Most tokens of the session, prompts and output of all turns; 0: the model's whole context.
@@ -52,6 +52,10 @@ struct GenerateOptions {
   /// them, with the same tokens that an unbroken one would have. They are told again first, at
   /// once and without log-probabilities; max_tokens counts them, Usage does not.
   std::vector<TokenId> resume;
+  /// Most tokens that are guessed ahead, from how the text went on before, and verified in one
+  /// step; no more than 16 are. The tokens are the same with and without, sampled ones too. Pays
+  /// over long links and for text that repeats itself; a wrong guess costs its rows. 0: none.
+  std::uint32_t max_draft = 0;
   std::string traceparent;  // W3C trace context, told to every peer of the turn; may be empty
   /// What pays the peers, as the coordinator makes it: they get its grant and send it receipts.
   /// Null: nobody pays, and peers that want to be paid refuse. Not with a head on a peer.

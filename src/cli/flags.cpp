@@ -160,6 +160,10 @@ void SamplingFlags::add_to(CLI::App& verb) {
   verb.add_option("--stop", options.stop, "End before this text; repeatable")
       ->allow_extra_args(false)
       ->option_text("TEXT");
+  add_option_with_default(verb, "--max-draft", options.max_draft,
+                          "Tokens guessed ahead and verified in one step; the text is the same",
+                          "N")
+      ->check(CLI::Range(0, 16));
   verb.add_flag("--ignore-eos", options.ignore_eos, "Go on after the model's end-of-text token");
 }
 

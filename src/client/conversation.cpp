@@ -87,6 +87,7 @@ net::Task<void> Conversation::run(std::shared_ptr<Conversation> self, TurnReques
   input.max_tokens = turn_->limit;
   input.sampling = request.options.sampling;
   input.stop_tokens = turn_->stop_tokens;
+  input.max_draft = request.options.max_draft;
   driver::OnToken on_token = [this](const wire::TokenMessage& message) { return accept(message); };
 
   const std::uint32_t recoveries_before = runner_->recoveries();

@@ -38,6 +38,7 @@ net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToke
   turn.max_tokens = input.max_tokens;
   turn.sampling = std::move(input.sampling);
   turn.stop_tokens = std::move(input.stop_tokens);
+  turn.max_draft = input.max_draft;
 
   // Go on behind what the generator holds, if that is how this text begins.
   const std::vector<TokenId>* held = generator_ ? &generator_->ids() : nullptr;

@@ -151,6 +151,7 @@ net::Task<Result<wire::Finish>> RemoteRunner::follow(Exchange& exchange, TurnInp
   request.sampling = input.sampling;
   request.stop_tokens = input.stop_tokens;
   request.warm_standby = warm_standby_;
+  request.max_draft = std::min(input.max_draft, wire::kMaxStepRows);
   const std::vector<std::string>& peers = model_.peer_addresses;
   request.peers.assign(peers.begin(),
                        peers.begin() + std::ptrdiff_t(std::min(peers.size(), wire::kMaxPeers)));

@@ -97,6 +97,7 @@ void GenerateService::start(std::shared_ptr<net::Connection> client, wire::Frame
   input.max_tokens = message.max_tokens;
   input.sampling = std::move(message.sampling);
   input.stop_tokens = std::move(message.stop_tokens);
+  input.max_draft = message.max_draft;
   (*served)->running = true;
   ++running_;
   idle_.reset();

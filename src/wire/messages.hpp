@@ -197,6 +197,7 @@ struct Generate {
   std::vector<TokenId> stop_tokens;
   std::vector<std::string> peers;  // addresses to route over, besides those the host knows
   bool warm_standby = false;       // keep a spare peer's cache warm behind every stage
+  std::uint32_t max_draft = 0;     // tokens to guess ahead and verify in one step, at most
 };
 
 struct TopToken {

@@ -390,6 +390,7 @@ Result<Generate> decode<Generate>(ByteView header) {
     in.require(!message.peers.back().empty(), "peers");
   });
   message.warm_standby = table->warm_standby();
+  message.max_draft = in.at_most(table->max_draft(), kMaxStepRows, "max_draft");
   return in.result(std::move(message));
 }
 

@@ -225,9 +225,10 @@ HeaderBytes encode(const Generate& message) {
   Offset<flatbuffers::Vector<Offset<flatbuffers::String>>> peers;
   if (!message.peers.empty()) peers = builder.CreateVectorOfStrings(message.peers);
   const fb::Bytes16 session = packed_id(message.session);
-  return finished(builder, fb::CreateGenerate(builder, &session, message.prompt_tokens,
-                                              message.emitted_tokens, message.max_tokens, sampling,
-                                              stops, peers, message.warm_standby));
+  return finished(
+      builder, fb::CreateGenerate(builder, &session, message.prompt_tokens, message.emitted_tokens,
+                                  message.max_tokens, sampling, stops, peers, message.warm_standby,
+                                  message.max_draft));
 }
 
 HeaderBytes encode(const TokenMessage& message) {

@@ -106,6 +106,30 @@ TEST_SUITE("integration/generate") {
     CHECK(whole.last.at("seed") == 7);
   }
 
+  TEST_CASE("tokens guessed ahead are the tokens of a run without, here and by a peer's head") {
+    const std::string model = any_model();
+    auto nodes = start_nodes(model, {{0, 1}}, {"--head"});
+    for (auto& node : start_nodes(model, {{1, layers_of(model)}})) nodes.push_back(std::move(node));
+    // Few words, so that they repeat.
+    const std::vector<std::string> flags{
+        "--model",       model, "--prompt",     "the cat and the dog and the cat and the dog",
+        "--seed",        "7",   "--top-k",      "2",
+        "--temperature", "1",   "--max-tokens", "60",
+        "--threads",     "1"};
+    const Generated plain = generate(flags + peer_flags(nodes));
+    REQUIRE(plain.status == 0);
+    for (const std::string head : {"", "--remote-head"}) {
+      std::vector<std::string> guessing = flags + peer_flags(nodes);
+      guessing.insert(guessing.end(), {"--max-draft", "8"});
+      if (!head.empty()) guessing.push_back(head);
+      const Generated guessed = generate(guessing);
+      INFO(guessed.errors);
+      REQUIRE(guessed.status == 0);
+      CHECK(guessed.ids() == plain.ids());
+      CHECK(guessed.last.at("text") == plain.last.at("text"));
+    }
+  }
+
   TEST_CASE("no tokens asked for: the prompt alone comes back") {
     const Generated generated =
         generate({"--model", any_model(), "--prompt", "A fox", "--max-tokens", "0"});

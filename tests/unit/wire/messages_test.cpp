@@ -143,7 +143,9 @@ TEST_SUITE("wire/messages") {
     CHECK(decode<Step>(encode(step)).error().code == Errc::bad_header);
     Generate generate = test::sample_generate();
     generate.warm_standby = true;
+    generate.max_draft = 12;
     CHECK(round_trip(generate).warm_standby);
+    CHECK(round_trip(generate).max_draft == 12);
   }
 
   TEST_CASE("truncate, replay, history and close come back whole") {
