@@ -58,6 +58,7 @@ LIBRARIES = [
     (r"(sentencepiece_|pcre2\.h$|utf8proc\.h$)", {"text"}, False),
     (r"CLI/", {"cli"}, True),
     (r"pybind11/", {"bindings/python"}, True),
+    (r"napi\.h$", {"bindings/node"}, True),
 ]
 SYSTEM = re.compile(
     r"[a-z_0-9]+$"  # the C++ standard library

@@ -20,6 +20,7 @@ export class FarStream implements AsyncIterable<string> {
   get nodesUsed(): NodeUse[] { return this.usage.nodesUsed; }
   get requestId(): string | null { return this.answer.requestId || null; }
 
+  /** The pieces not read yet. Leaving the loop closes the stream. */
   async *[Symbol.asyncIterator](): AsyncGenerator<string> {
     try {
       for (;;) {
@@ -39,6 +40,7 @@ export class FarStream implements AsyncIterable<string> {
     return this.read;
   }
 
+  /** The same pieces, read as they are asked for; cancelling it closes the stream. */
   toReadableStream(): ReadableStream<string> {
     const reader = this[Symbol.asyncIterator]();
     return new ReadableStream<string>({
