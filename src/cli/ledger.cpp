@@ -14,17 +14,17 @@
 
 #include <farmesh/ledger.hpp>
 
-#include "base/digest.hpp"
 #include "cli/chain_flags.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/json.hpp"
 #include "cli/ledger_claims.hpp"
+#include "cli/ledger_reserve.hpp"
+#include "cli/ledger_statement.hpp"
+#include "cli/statement_check.hpp"
 #include "cli/verbs.hpp"
 #include "ledger/database.hpp"
 #include "ledger/migrations.hpp"
-#include "ledger/statement.hpp"
 #include "ledger/store.hpp"
-#include "ledger/work_log.hpp"
 #include "node/own_identity.hpp"
 #include "payout/reconcile.hpp"
 
@@ -36,7 +36,7 @@ using nlohmann::ordered_json;
 struct LedgerFlags {
   std::string url;
   std::string wallet;
-  std::uint32_t days = 0;
+  std::string statement;
   bool json = false;
   ChainFlags chain;
 };
@@ -60,6 +60,20 @@ void print_findings(const AuditReport& found, bool json) {
 }
 
 enum class Against { ledger, chain };
+
+/// What is found in a statement that somebody has shown, without his ledger.
+int verify_statement(const LedgerFlags& flags) {
+  auto chain = flags.chain.open();
+  if (!chain) return report(chain.error());
+  const auto result = check_statement(flags.statement, flags.wallet, **chain);
+  if (!result) return report(result.error());
+  print_findings(*result, flags.json);
+  fmt::print(stderr, "{} sessions, {} receipts: {} $FAR earned, {} paid; {}\n", result->sessions,
+             result->receipts, result->earned.to_string(), result->paid.to_string(),
+             result->findings.empty() ? "every sum holds, here and on chain"
+                                      : fmt::format("{} differences", result->findings.size()));
+  return result->findings.empty() ? kSuccess : kFailure;
+}
 
 /// The ledger against itself, and against the chain where one is named or must be.
 int audit(const LedgerFlags& flags, bool balances, Against least) {
@@ -85,85 +99,6 @@ int audit(const LedgerFlags& flags, bool balances, Against least) {
              : with_chain              ? "every sum holds, here and on chain"
                                        : "every sum holds");
   return result->findings.empty() ? kSuccess : kFailure;
-}
-
-ordered_json json_of(const ledger::StoredReceipt& stored) {
-  const wire::Receipt& receipt = stored.receipt.receipt;
-  const auto body = wire::encode(receipt);
-  ordered_json object = {{"node_id", to_string(receipt.node_id)},
-                         {"span", {{"start", receipt.span.begin}, {"end", receipt.span.end}}},
-                         {"sequence", receipt.sequence},
-                         {"decode_tokens", receipt.counts.decode},
-                         {"receipt", to_hex(body)},
-                         {"node_key", to_hex(stored.receipt.node_key)},
-                         {"node_signature", to_hex(stored.receipt.node_signature)}};
-  if (stored.driver_key) {
-    object["driver_key"] = to_hex(*stored.driver_key);
-    object["driver_signature"] = to_hex(stored.driver_signature);
-  }
-  return object;
-}
-
-ordered_json json_of(const ledger::StatementLine& line) {
-  const SessionRecord& session = line.session;
-  ordered_json object = {{"session_id", session.session_id},
-                         {"model_id", session.model_id},
-                         {"status", name(session.status)},
-                         {"ended_at", session.ended_at ? ledger::to_text(*session.ended_at) : ""},
-                         {"tokens", session.tokens_generated},
-                         {"price_per_token_far", session.price_per_token.to_string()},
-                         {"price_per_prompt_token_far", session.price_per_prompt_token.to_string()},
-                         {"platform_fee_bps", session.platform_fee_bps},
-                         {"split", session.split == SplitPolicy::equal ? "equal" : "layer_units"},
-                         {"total_cost_far", session.total_cost.to_string()},
-                         {"work_log", ordered_json::parse(ledger::encode_work(line.log))}};
-  object["contributions"] = ordered_json::array();
-  for (const Contribution& contribution : session.contributions) {
-    object["contributions"].push_back({{"node_id", contribution.node_id},
-                                       {"wallet", contribution.wallet},
-                                       {"tokens", contribution.tokens},
-                                       {"prompt_tokens", contribution.prompt_tokens},
-                                       {"payment_far", contribution.payment.to_string()},
-                                       {"batch_id", contribution.batch_id},
-                                       {"tx_hash", contribution.payment_tx_hash}});
-  }
-  object["receipts"] = ordered_json::array();
-  for (const ledger::StoredReceipt& receipt : line.receipts) {
-    object["receipts"].push_back(json_of(receipt));
-  }
-  return object;
-}
-
-void print_line(const ledger::StatementLine& line, const LedgerFlags& flags) {
-  if (flags.json) {
-    fmt::print("{}", to_line(json_of(line)));
-    return;
-  }
-  for (const Contribution& mine : line.session.contributions) {
-    if (mine.wallet != flags.wallet) continue;
-    fmt::print("{}  {}  {:.12}  {:>6} tokens  {:>14} $FAR  {}\n",
-               line.session.ended_at ? ledger::to_text(*line.session.ended_at) : "-",
-               line.session.session_id, mine.node_id, mine.tokens, mine.payment.to_string(4),
-               mine.payment_tx_hash.empty() ? "not paid yet" : mine.payment_tx_hash);
-  }
-}
-
-int statement(const LedgerFlags& flags) {
-  const auto store = open_ledger(flags.url);
-  if (!store) return report(store.error());
-  LedgerTime since{};
-  if (flags.days > 0) since = (*store)->now() - std::chrono::days(flags.days);
-  std::int64_t total = 0;
-  const auto read = ledger::read_statement(**store, flags.wallet, since, [&](const auto& line) {
-    print_line(line, flags);
-    for (const Contribution& mine : line.session.contributions) {
-      if (mine.wallet == flags.wallet) total += mine.payment.units();
-    }
-    return true;
-  });
-  if (!read) return report(read.error());
-  fmt::print(stderr, "{} earned {} $FAR\n", flags.wallet, Far::from_units(total).to_string(4));
-  return kSuccess;
 }
 
 void add_checks(CLI::App& verb, LedgerFlags& flags) {
@@ -231,25 +166,25 @@ void add_ledger(CLI::App& program, Run& run) {
   CLI::App* verify_verb = add_ledger_verb(
       *parent, "verify", "Compute each payment again, from receipts to the chain", flags);
   add_checks(*verify_verb, *flags);
+  CLI::Option* file = verify_verb->add_option(
+      "--statement", flags->statement, "Check this file of `statement --json` instead of a ledger");
+  file->option_text("FILE");
+  verify_verb->add_option("--wallet", flags->wallet, "Whose statement it is")
+      ->needs(file)
+      ->option_text("ADDRESS");
   const auto verify_settings = std::make_shared<Settings>(*verify_verb);
   flags->chain.add_to(*verify_verb, *verify_settings);
   verify_verb->callback([flags, verify_settings, &run] {
     verify_settings->fill();
-    run = [flags] { return audit(*flags, /*balances=*/false, Against::chain); };
+    run = [flags] {
+      return flags->statement.empty() ? audit(*flags, /*balances=*/false, Against::chain)
+                                      : verify_statement(*flags);
+    };
   });
 
-  CLI::App* statement_verb =
-      add_ledger_verb(*parent, "statement", "What a wallet earned, and why", flags);
-  statement_verb->add_option("--wallet", flags->wallet, "The provider's address")
-      ->required()
-      ->option_text("ADDRESS");
-  statement_verb->add_option("--days", flags->days, "Only the last N days; 0: all")
-      ->option_text("N [0]");
-  statement_verb->add_flag("--json", flags->json,
-                           "A line of JSON for each session, with step log and signed receipts");
-  statement_verb->callback([flags, &run] { run = [flags] { return statement(*flags); }; });
-
   add_ledger_claims(*parent, run);
+  add_ledger_reserve(*parent, run);
+  add_ledger_statement(*parent, run);
 
   parent->footer(R"(
 Examples:

@@ -182,7 +182,10 @@ int run_payer(const PayoutFlags& flags, ledger::Store& store, payout::Payer& pay
     // Waiting mends a chain that is away, not these.
     const bool hopeless = failure && (failure->code == Errc::config_invalid ||
                                       failure->code == Errc::wallet_signature_invalid);
-    if (hopeless && flags.once) return report(*failure);
+    if (hopeless && flags.once) {
+      (void)payer.yield();
+      return report(*failure);
+    }
     refused = refused || (step && step->did == Did::failed);
     const bool at_rest =
         step && (step->did == Did::idle || step->did == Did::standby || step->did == Did::paused ||
