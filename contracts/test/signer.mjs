@@ -16,6 +16,6 @@ if (to?.toLowerCase() !== process.env.FARMESH_SIGN_FOR.toLowerCase()) {
   console.error(`signer: no ${kind} to ${to}`)
   process.exit(1)
 }
-const privateKey = readFileSync(process.env.FARMESH_KEY_FILE, 'utf8').trim()
+const privateKey = `0x${readFileSync(process.env.FARMESH_KEY_FILE, 'utf8').trim()}`
 appendFileSync(process.env.FARMESH_SIGNED, `${kind}\n`)
 console.log(await sign({ hash: keccak256(preimage), privateKey, to: 'hex' }))
