@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -33,7 +34,7 @@ struct Benchmark {
 constexpr Benchmark kBenchmarks[] = {{"decode", bench_decode}, {"prefill", bench_prefill},
                                      {"hop", bench_hop},       {"chain", bench_chain},
                                      {"batch", bench_batch},   {"load", bench_load},
-                                     {"wan", bench_wan}};
+                                     {"wan", bench_wan},       {"gateway", bench_gateway}};
 
 struct BenchFlags {
   BenchOptions options;
@@ -59,7 +60,7 @@ void print_heading(const BenchOptions& options) {
   }
   fmt::print("{}, {} cores, {} threads a process; medians of {} rounds\n\n", cpu, available_cores(),
              options.threads, options.rounds);
-  fmt::print("{:<6} {:<6} {:<26} {:>9}  {:<26} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
+  fmt::print("{:<7} {:<6} {:<26} {:>9}  {:<26} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
              "", "beside", "", "unit", "ratio", "bound");
 }
 
@@ -67,7 +68,7 @@ void print_row(const BenchRow& row) {
   const Palette palette(STDOUT_FILENO);
   const bool compared = !row.beside.empty();
   fmt::print(
-      "{:<6} {:<6} {:<26} {:>9.2f}  {:<26} {:>9} {:<9} {:>6}  {}{}{}\n", row.bench, row.shape,
+      "{:<7} {:<6} {:<26} {:>9.2f}  {:<26} {:>9} {:<9} {:>6}  {}{}{}\n", row.bench, row.shape,
       row.what, row.value, row.beside, compared ? fmt::format("{:.2f}", row.other) : "", row.unit,
       compared ? fmt::format("{:.2f}", row.ratio()) : "", row.held ? "" : palette.red,
       row.bound.empty() ? "" : row.bound + (row.held ? ": held" : ": MISSED"), palette.reset);
@@ -109,6 +110,21 @@ double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const std::size_t middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+Result<ScratchFolder> ScratchFolder::make(const std::string& parent) {
+  std::error_code failure;
+  std::filesystem::create_directories(parent, failure);
+  std::string path = parent + "/scratch-XXXXXX";
+  if (::mkdtemp(path.data()) == nullptr) {
+    return {Errc::io_error, "cannot make a folder in " + parent};
+  }
+  return ScratchFolder(std::move(path));
+}
+
+ScratchFolder::~ScratchFolder() {
+  std::error_code ignored;
+  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
 }
 
 Result<std::string> synthetic_model(const BenchOptions& options, const std::string& shape) {
@@ -170,8 +186,9 @@ void add_bench(CLI::App& program, Run& run) {
   const auto flags = std::make_shared<BenchFlags>();
   CLI::App* verb = program.add_subcommand("bench", "Measure this build on this machine");
   verb->add_option("names", flags->names,
-                   "decode, prefill, hop, chain, batch, load, wan; default: all")
-      ->check(CLI::IsMember({"decode", "prefill", "hop", "chain", "batch", "load", "wan"}))
+                   "decode, prefill, hop, chain, batch, load, wan, gateway; default: all")
+      ->check(
+          CLI::IsMember({"decode", "prefill", "hop", "chain", "batch", "load", "wan", "gateway"}))
       ->option_text("NAME…");
   verb->add_option("--shape", flags->options.shapes,
                    "1.1b, 160m or 7b; repeatable; default: the first two")
@@ -196,6 +213,7 @@ void add_bench(CLI::App& program, Run& run) {
   batch    16 sessions at once, beside one
   load     a node's largest memory, beside its tensors' bytes
   wan      tokens and recovery over long links, in virtual time
+  gateway  the coordinator: CPU of a token beside a bare Beast echo, streams, the ledger
 
 Exits with 1 when a bound is missed. docs/performance.md tells how to read it.)");
   verb->callback([flags, &run] { run = [flags] { return bench(*flags); }; });

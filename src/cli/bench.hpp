@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <farmesh/model.hpp>
@@ -49,10 +50,30 @@ Result<Rows> bench_chain(const BenchOptions& options);
 Result<Rows> bench_batch(const BenchOptions& options);
 Result<Rows> bench_load(const BenchOptions& options);
 Result<Rows> bench_wan(const BenchOptions& options);
+Result<Rows> bench_gateway(const BenchOptions& options);
+/// Of the ledger, on SQLite files in `folder`: a part of the gateway's.
+Result<Rows> ledger_rows(const std::string& folder);
 Result<Rows> bench_decode(const BenchOptions& options);
 Result<Rows> bench_prefill(const BenchOptions& options);
 
 double median(std::vector<double> values);
+
+/// A folder of a benchmark's own, removed with it.
+class ScratchFolder {
+ public:
+  /// Below `parent`, which is made if missing. Fails with io_error.
+  static Result<ScratchFolder> make(const std::string& parent);
+  ScratchFolder(ScratchFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  ScratchFolder& operator=(ScratchFolder&&) = delete;
+  ~ScratchFolder();
+
+  const std::string& path() const noexcept { return path_; }
+
+ private:
+  explicit ScratchFolder(std::string path) noexcept : path_(std::move(path)) {}
+
+  std::string path_;
+};
 
 /// The folder of a synthetic model, written there by its first use. Fails with io_error.
 Result<std::string> synthetic_model(const BenchOptions& options, const std::string& shape);
