@@ -97,6 +97,7 @@ Result<std::shared_ptr<gateway::Model>> with_fallback(const CoordinatorFlags& fl
     alone.local = true;
     alone.peers.clear();
     alone.discovery = {};
+    alone.identity = {};
     alone.remote_head = false;
     Result<DistributedModel> model = DistributedModel::open(alone);
     if (!model) return model.error();
@@ -138,6 +139,11 @@ Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host
     options.folder = folder;
     options.weights = flags.hub.chosen();
     options.model_id = id;
+    // Each model has connections of its own, and a key is of one end of connections.
+    if (const std::size_t earlier = host.models().size();
+        earlier > 0 && !options.identity.key_file.empty()) {
+      options.identity.key_file += "-" + std::to_string(earlier + 1);
+    }
     ProgressBar bar("loading " + id);
     options.on_loading = [&bar](std::uint64_t done, std::uint64_t all) { bar.update(done, all); };
     // The door stands open before the mesh does: /ready tells when it is there.
