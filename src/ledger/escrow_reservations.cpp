@@ -159,6 +159,18 @@ Result<std::vector<EscrowReservation>> EscrowReservations::to_charge(const std::
   });
 }
 
+Result<std::optional<LedgerTime>> EscrowReservations::first_end(LedgerTime from) {
+  return store_->transact([&](Database& db) -> Result<std::optional<LedgerTime>> {
+    const auto row = db.query_one<LedgerTime>(
+        "SELECT r.deadline FROM far_escrow_reservations r WHERE r.status = 'authorized' AND "
+        "r.deadline > ?1 AND NOT EXISTS (SELECT 1 FROM far_payment_charges c WHERE c.request_key = "
+        "r.request_key) ORDER BY r.deadline LIMIT 1",
+        {from});
+    if (!row) return row.error();
+    return *row ? std::optional(std::get<0>(**row)) : std::nullopt;
+  });
+}
+
 Result<std::vector<EscrowReservation>> EscrowReservations::live() {
   return store_->transact([&](Database& db) {
     return load(db,

@@ -61,6 +61,8 @@ class EscrowReservations {
   Result<std::vector<EscrowReservation>> to_do(LedgerTime now, std::size_t limit);
   /// With a cost that no batch but this one charges; oldest deadline first.
   Result<std::vector<EscrowReservation>> to_charge(const std::string& batch_id);
+  /// When the first of those ends whose cost is fixed and that no batch charges; after `from`.
+  Result<std::optional<LedgerTime>> first_end(LedgerTime from);
   /// Live ones: what the escrow may hold beside balances.
   Result<std::vector<EscrowReservation>> live();
   /// Whether a batch that is not confirmed yet charges it.

@@ -89,12 +89,12 @@ Result<Sums> choose(Database& db, const ClaimOptions& options) {
       {options.payable_before, minimum, dust_before,
        static_cast<std::int64_t>(options.max_wallets)});
   if (!due) return due.error();
-  if (!options.max_total) return *due;
   Sums chosen;
   Far total;
   for (const auto& [wallet, amount] : *due) {
     const std::optional<Far> with = total.plus(amount);
-    if (!with || *with > *options.max_total) continue;
+    // A sum that no amount can hold is two batches.
+    if (!with || (options.max_total && *with > *options.max_total)) continue;
     total = *with;
     chosen.emplace_back(wallet, amount);
   }
@@ -195,7 +195,7 @@ Result<std::optional<PaymentBatch>> PaymentBatches::claim(const ClaimOptions& op
         "SELECT batch_id FROM far_payment_items WHERE paying_batch_id IS NULL AND "
         "status = 'pending' LIMIT 1");
     if (!released) return released.error();
-    if (chosen->empty() && released->empty()) return Claimed();
+    if (chosen->empty() && released->empty() && !options.even_empty) return Claimed();
     const auto made = db.execute(
         "INSERT INTO far_payment_batches (id, status, total_nodes, {total_amount_far}, created_at) "
         "VALUES (?1, 'pending', 0, ?2, ?3)",

@@ -45,6 +45,7 @@ struct ClaimOptions {
   std::size_t max_wallets = 500;
   std::optional<Far> max_total;           // wallets that would pass it wait
   std::optional<LedgerTime> dust_before;  // work this old is paid below the minimum too
+  bool even_empty = false;  // a batch though nobody's work is due: for what it charges
 };
 
 /// What claim() would take now.

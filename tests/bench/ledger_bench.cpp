@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -146,12 +147,15 @@ void claim_many(const std::shared_ptr<Store>& store) {
   options.payable_before = store->now();
   options.minimum = Far::from_units(1);
   const auto start = Clock::now();
+  const std::clock_t cpu = std::clock();
   ledger::PaymentBatches batches(store);
   const auto claimed = must(batches.claim(options));
   const double claiming = seconds_since(start);
+  const double own = static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC;
   if (!claimed) return;
-  std::printf("%-24s %8.2f s for 100,000 contributions: %zu wallets, %s $FAR\n", "claim", claiming,
-              claimed->items.size(), claimed->total.to_string().c_str());
+  std::printf(
+      "%-24s %8.2f s (%.2f s of this process) for 100,000 contributions: %zu wallets, %s $FAR\n",
+      "claim", claiming, own, claimed->items.size(), claimed->total.to_string().c_str());
   const std::string hash = "0x" + std::string(64, '1');
   must(batches.submit(claimed->id, hash));
   const auto confirming = Clock::now();

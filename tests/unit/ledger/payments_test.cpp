@@ -122,6 +122,37 @@ TEST_SUITE("ledger/payments") {
     check_audit(world.store);
   }
 
+  TEST_CASE_TEMPLATE("amounts whose sum no amount can hold are no session, and several batches",
+                     Backend, OnSqlite, OnPostgres) {
+    World<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    register_three(world);
+    ContributionLedger book(world.store);
+    const auto serve_at = [&](const std::string& request, std::int64_t units) {
+      SessionStart start = start_of(request);
+      start.price_per_token = Far::from_units(units);
+      const auto opened = book.begin_session(start);
+      REQUIRE(opened);
+      return book.finalize_session({opened->session_id, SessionStatus::completed, "", log_of(3)});
+    };
+    constexpr std::int64_t kMost = 3'000'000'000'000'000'000;
+    CHECK(serve_at("too much", kMost + kMost / 10).error().code == Errc::amount_invalid);
+    REQUIRE(serve_at("one", kMost));
+    REQUIRE(serve_at("two", kMost));
+    PaymentBatches payments(world.store);
+    std::set<std::string> paid;
+    for (int i = 0; i < 3; ++i) {
+      const auto claimed = payments.claim(claim_all(world));
+      REQUIRE_MESSAGE(claimed, claimed.error().to_string());
+      REQUIRE(*claimed);
+      REQUIRE((*claimed)->items.size() == 1);
+      CHECK((*claimed)->total == Far::from_units(2 * kMost));
+      paid.insert((*claimed)->items[0].wallet);
+    }
+    CHECK(paid.size() == 3);
+    CHECK_FALSE(*payments.claim(claim_all(world)));
+  }
+
   TEST_CASE_TEMPLATE("work of a node without a wallet waits until it has one", Backend, OnSqlite,
                      OnPostgres) {
     World<Backend> world;
