@@ -15,6 +15,7 @@
 #include "cli/flags.hpp"
 #include "cli/model_inspect.hpp"
 #include "cli/model_measure.hpp"
+#include "cli/model_publish.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "model/model_hash.hpp"
@@ -153,12 +154,14 @@ void add_model(CLI::App& program, Run& run) {
   tokenize_verb->callback(
       [flags, &run] { run = [flags] { return tokenize(flags->folder, flags->bos); }; });
 
+  add_publish(*model, run);
   add_synth(*model, run);
   add_measurements(*model, run);
   model->footer(R"(
 Examples:
   farmesh model inspect models/demo
   farmesh model hash models/demo
+  farmesh model publish models/demo --bootstrap 203.0.113.7:31337
   printf 'Once upon a time' | farmesh model tokenize models/demo --bos
   farmesh model synth --shape 1.1b --out /tmp/1.1b
   farmesh model quantize models/demo --precision int4 --report --keep

@@ -21,6 +21,19 @@ bool is_private(const asio::ip::address_v4& address) {
          (bytes[0] == 192 && bytes[1] == 168) || (bytes[0] == 169 && bytes[1] == 254);
 }
 
+}  // namespace
+
+bool is_local_address(const std::string& address) {
+  const Result<net::HostPort> parsed = net::parse_address(address);
+  if (!parsed) return false;
+  std::error_code error;
+  const asio::ip::address host = asio::ip::make_address(parsed->host, error);
+  if (error) return parsed->host == "localhost";
+  if (host.is_v4()) return is_private(host.to_v4());
+  const asio::ip::address_v6 v6 = host.to_v6();
+  return v6.is_loopback() || v6.is_link_local() || (v6.to_bytes()[0] & 0xfe) == 0xfc;
+}
+
 DhtEngineOptions engine_options(const DhtOptions& options) {
   DhtEngineOptions engine;
   const std::string port = ":" + std::to_string(options.port);
@@ -48,19 +61,6 @@ DhtEngineOptions engine_options(const DhtOptions& options) {
         (engine.bootstrap.empty() && listens_locally);
   }
   return engine;
-}
-
-}  // namespace
-
-bool is_local_address(const std::string& address) {
-  const Result<net::HostPort> parsed = net::parse_address(address);
-  if (!parsed) return false;
-  std::error_code error;
-  const asio::ip::address host = asio::ip::make_address(parsed->host, error);
-  if (error) return parsed->host == "localhost";
-  if (host.is_v4()) return is_private(host.to_v4());
-  const asio::ip::address_v6 v6 = host.to_v6();
-  return v6.is_loopback() || v6.is_link_local() || (v6.to_bytes()[0] & 0xfe) == 0xfc;
 }
 
 struct Dht::Impl : std::enable_shared_from_this<Impl> {

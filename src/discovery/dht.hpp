@@ -29,6 +29,9 @@ struct DhtOptions {
   bool public_dht = false;
 };
 
+/// Where libtorrent listens and begins for that.
+DhtEngineOptions engine_options(const DhtOptions& options);
+
 class Dht final : public Rendezvous {
  public:
   /// `executor` is the network thread's. Fails with io_error when the port is taken.

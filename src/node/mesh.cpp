@@ -22,10 +22,8 @@ Result<std::unique_ptr<discovery::Dht>> start_dht(net::Runtime& runtime,
 
 }  // namespace
 
-Result<std::unique_ptr<Mesh>> Mesh::join(net::Runtime& runtime, const OwnIdentity& self,
-                                         const DiscoveryOptions& options,
-                                         discovery::DirectoryOptions directory,
-                                         const std::string& listen) {
+Result<discovery::DhtOptions> dht_options(const DiscoveryOptions& options,
+                                          const std::string& listen) {
   discovery::DhtOptions dht;
   dht.public_dht = options.public_dht;
   for (const std::string& list : options.bootstrap) {
@@ -45,6 +43,16 @@ Result<std::unique_ptr<Mesh>> Mesh::join(net::Runtime& runtime, const OwnIdentit
   } else if (all_local && net::parse_address(dht.bootstrap.front().dht)->host == "127.0.0.1") {
     dht.host = "127.0.0.1";
   }
+  return dht;
+}
+
+Result<std::unique_ptr<Mesh>> Mesh::join(net::Runtime& runtime, const OwnIdentity& self,
+                                         const DiscoveryOptions& options,
+                                         discovery::DirectoryOptions directory,
+                                         const std::string& listen) {
+  const Result<discovery::DhtOptions> chosen = dht_options(options, listen);
+  if (!chosen) return chosen.error();
+  const discovery::DhtOptions& dht = *chosen;
 
   std::unique_ptr<Mesh> mesh(new Mesh());
   auto started = start_dht(runtime, options, dht);

@@ -22,6 +22,11 @@ namespace farmesh::node {
 /// A record as the route planner takes it.
 driver::PeerClaims claims_of(const discovery::NodeRecord& record);
 
+/// Where the DHT node of a process that serves at `listen`, or nowhere, lives and begins. Fails
+/// with address_invalid (a bootstrap address).
+Result<discovery::DhtOptions> dht_options(const DiscoveryOptions& options,
+                                          const std::string& listen);
+
 class Mesh {
  public:
   /// `listen` is where the process serves, or empty. What `directory` leaves open of mesh and

@@ -11,6 +11,7 @@
 #include "node/hello.hpp"
 #include "node/model_text.hpp"
 #include "node/stage.hpp"
+#include "node/torrent_peers.hpp"
 #include "route/planner.hpp"
 
 namespace farmesh::node {
@@ -80,8 +81,8 @@ Result<void> OpenModel::check_options() const {
 
 Result<void> OpenModel::open() {
   if (const Result<void> valid = check_options(); !valid) return valid;
-  auto source =
-      weights::open_source(options_.folder, options_.weights, cache_folder(), hash_cache_file());
+  auto source = weights::open_source(options_.folder, options_.weights, cache_folder(),
+                                     hash_cache_file(), torrent_peers(options_.discovery, self_));
   if (!source) return source.error();
   source_ = *std::move(source);
   if (options_.remote_head) {

@@ -10,6 +10,7 @@
 #include "node/hello.hpp"
 #include "node/model_text.hpp"
 #include "node/speed_probe.hpp"
+#include "node/torrent_peers.hpp"
 
 namespace farmesh::node {
 namespace {
@@ -31,8 +32,8 @@ Result<void> ServingNode::start() {
   if (options_.place.size() > discovery::kMaxNameBytes) {
     return {Errc::invalid_argument, "the name of the place is too long"};
   }
-  auto source =
-      weights::open_source(options_.folder, options_.weights, cache_folder(), hash_cache_file());
+  auto source = weights::open_source(options_.folder, options_.weights, cache_folder(),
+                                     hash_cache_file(), torrent_peers(options_.discovery, self_));
   if (!source) return source.error();
   source_ = *std::move(source);
   if (options_.choose_layers) return start_where_needed();

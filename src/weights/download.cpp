@@ -227,11 +227,9 @@ std::vector<PieceRun> missing(const PieceStore& store, std::vector<PieceRun> wan
   return runs;
 }
 
-Result<void> download(Hub& hub, PieceStore& store, const model::Manifest* manifest,
-                      const std::vector<PieceRun>& wanted, const DownloadOptions& options) {
-  const std::vector<PieceRun> runs = missing(store, wanted);
-  if (runs.empty()) return {};
-  const std::uint64_t lacking = bytes_in(store, runs);
+Result<DownloadProgress> plan(const PieceStore& store, const std::vector<PieceRun>& wanted,
+                              const DownloadOptions& options) {
+  const std::uint64_t lacking = bytes_in(store, missing(store, wanted));
   const std::uint64_t free = store.free_bytes();
   if (free < lacking || free - lacking < options.spare_bytes) {
     return {Errc::disk_full, fmt::format("{:.2f} GB are to be downloaded, and {:.2f} GB are free",
@@ -248,7 +246,16 @@ Result<void> download(Hub& hub, PieceStore& store, const model::Manifest* manife
     }
   }
   progress.done_bytes = progress.all_bytes - lacking;
-  return Download(hub, store, manifest, options).run(runs, progress);
+  return progress;
+}
+
+Result<void> download(Hub& hub, PieceStore& store, const model::Manifest* manifest,
+                      const std::vector<PieceRun>& wanted, const DownloadOptions& options) {
+  const std::vector<PieceRun> runs = missing(store, wanted);
+  if (runs.empty()) return {};
+  const Result<DownloadProgress> progress = plan(store, wanted, options);
+  if (!progress) return progress.error();
+  return Download(hub, store, manifest, options).run(runs, *progress);
 }
 
 }  // namespace farmesh::weights

@@ -40,6 +40,10 @@ struct DownloadOptions {
 /// What of `wanted` the store lacks, each piece once, in order.
 std::vector<PieceRun> missing(const PieceStore& store, std::vector<PieceRun> wanted);
 
+/// What fetching that means in bytes, with what is there before. Fails with disk_full.
+Result<DownloadProgress> plan(const PieceStore& store, const std::vector<PieceRun>& wanted,
+                              const DownloadOptions& options);
+
 /// `manifest` may be null. The store is saved whatever the outcome. Fails as Hub::range(), and with
 /// disk_full before anything is asked for, weights_damaged, hub_changed, io_error.
 Result<void> download(Hub& hub, PieceStore& store, const model::Manifest* manifest,

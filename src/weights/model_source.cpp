@@ -18,6 +18,7 @@
 #include "model/model_hash.hpp"
 #include "weights/download.hpp"
 #include "weights/hub.hpp"
+#include "weights/piece_peers.hpp"
 #include "weights/piece_store.hpp"
 
 namespace farmesh::weights {
@@ -29,6 +30,7 @@ constexpr const char* kDefaultHub = "https://huggingface.co";
 constexpr std::uint64_t kUnverifiedPieceBytes = 64 << 10;
 constexpr std::size_t kMaxTextBytes = 128 << 20;  // of one file; tokenizers reach 35 MB
 constexpr std::size_t kMaxPartBytes = 96;         // of either half of an id
+constexpr int kTriesBesidePeers = 2;              // of a hub that is away
 constexpr std::uint64_t kLengthBytes = 8;         // before a safetensors header
 
 std::string from_environment(const char* name) {
@@ -88,8 +90,12 @@ class FolderSource final : public ModelSource {
 
 class HubSource final : public ModelSource {
  public:
-  HubSource(std::string model, WeightsOptions options, fs::path cache)
-      : model_(std::move(model)), options_(std::move(options)), cache_(std::move(cache)) {}
+  HubSource(std::string model, WeightsOptions options, fs::path cache,
+            std::shared_ptr<PiecePeers> peers)
+      : model_(std::move(model)),
+        options_(std::move(options)),
+        cache_(std::move(cache)),
+        peers_(std::move(peers)) {}
 
   Result<void> open();
 
@@ -119,6 +125,7 @@ class HubSource final : public ModelSource {
   const std::string model_;
   const WeightsOptions options_;
   const fs::path cache_;
+  const std::shared_ptr<PiecePeers> peers_;
   std::mutex mutex_;  // one fetch at a time
   std::unique_ptr<Hub> hub_;
   std::optional<model::Manifest> manifest_;
@@ -299,10 +306,20 @@ Result<void> HubSource::fetch_header(const std::string& file) {
   return bring({run_of(file, 0, kLengthBytes + header)}, false);
 }
 
+/// What `tell`s is much: peers are asked first. Of the little before it they are the last resort.
 Result<void> HubSource::bring(const std::vector<PieceRun>& wanted, bool tell) {
   DownloadOptions options;
   if (tell) options.on_progress = options_.on_download;
-  return download(*hub_, *store_, manifest_ ? &*manifest_ : nullptr, wanted, options);
+  const bool may_ask = peers_ && manifest_;
+  if (may_ask) options.tries = kTriesBesidePeers;
+  if (tell && may_ask) {
+    const auto given = fetch_from_peers(*peers_, *store_, *manifest_, wanted, options);
+    if (!given) return given;
+  }
+  const auto sent = download(*hub_, *store_, manifest_ ? &*manifest_ : nullptr, wanted, options);
+  if (sent || tell || !may_ask || !is_offline(sent.error().code)) return sent;
+  const auto given = fetch_from_peers(*peers_, *store_, *manifest_, wanted, options);
+  return given && missing(*store_, wanted).empty() ? given : sent;
 }
 
 Result<void> HubSource::fetch(Span layers, bool head) {
@@ -362,7 +379,8 @@ bool is_model_id(std::string_view model) {
 Result<std::shared_ptr<ModelSource>> open_source(const std::string& model,
                                                  const WeightsOptions& options,
                                                  const fs::path& cache_folder,
-                                                 const fs::path& hash_cache) {
+                                                 const fs::path& hash_cache,
+                                                 std::shared_ptr<PiecePeers> peers) {
   if (!is_model_id(model)) {
     return std::shared_ptr<ModelSource>(std::make_shared<FolderSource>(model, hash_cache));
   }
@@ -370,7 +388,7 @@ Result<std::shared_ptr<ModelSource>> open_source(const std::string& model,
   if (cache.empty()) {
     return Error{Errc::config_invalid, "no home for a cache folder: set FARMESH_CACHE_DIR"};
   }
-  auto source = std::make_shared<HubSource>(model, options, cache);
+  auto source = std::make_shared<HubSource>(model, options, cache, std::move(peers));
   if (const Result<void> opened = source->open(); !opened) return opened.error();
   return std::shared_ptr<ModelSource>(std::move(source));
 }

@@ -18,6 +18,8 @@
 
 namespace farmesh::weights {
 
+class PiecePeers;
+
 /// Whether `model` is written as an id, "ORG/NAME", and no such folder exists.
 bool is_model_id(std::string_view model);
 
@@ -38,11 +40,13 @@ class ModelSource {
 };
 
 /// Opens a folder as it is, or an id: then config, tokenizer and headers are fetched here.
-/// `hash_cache`: as for model::model_hash(). Fails as ModelSource::fetch(), and with
+/// `hash_cache`: as for model::model_hash(). `peers`, if any, are asked before the hub for what a
+/// manifest proves. Fails as ModelSource::fetch(), and with
 /// config_invalid (hub, manifest or hash that cannot be used, or no cache folder).
 Result<std::shared_ptr<ModelSource>> open_source(const std::string& model,
                                                  const WeightsOptions& options,
                                                  const std::filesystem::path& cache_folder,
-                                                 const std::filesystem::path& hash_cache);
+                                                 const std::filesystem::path& hash_cache,
+                                                 std::shared_ptr<PiecePeers> peers = {});
 
 }  // namespace farmesh::weights

@@ -266,6 +266,10 @@ Result<void> PieceStore::write(const std::string& file, std::size_t piece, ByteV
   return {};
 }
 
+Result<void> PieceStore::adopt(const std::string& file, std::size_t piece) {
+  return write(file, piece, {});
+}
+
 Result<std::string> PieceStore::read(const std::string& file, std::uint64_t begin,
                                      std::uint64_t end) const {
   std::ifstream in(folder_ / file, std::ios::binary);

@@ -81,6 +81,8 @@ class PieceStore {
   /// Once: a file whose content is known whole.
   Result<void> put(const std::string& file, std::string_view bytes, const std::string& etag);
   Result<void> write(const std::string& file, std::size_t piece, ByteView bytes);
+  /// Marks a piece that somebody else wrote into the file.
+  Result<void> adopt(const std::string& file, std::size_t piece);
   /// Bytes that are there, from the disk.
   Result<std::string> read(const std::string& file, std::uint64_t begin, std::uint64_t end) const;
   /// To the disk: first the pieces, then their marks.

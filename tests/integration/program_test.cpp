@@ -71,6 +71,7 @@ TEST_SUITE("integration/program") {
                                                {"model", "tokenize"},
                                                {"model", "quantize"},
                                                {"model", "perplexity"},
+                                               {"model", "publish"},
                                                {"model", "synth"},
                                                {"key", "show"},
                                                {"key", "invite"},

@@ -1,0 +1,212 @@
+#include "discovery/torrent.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+// Boost 1.74's Asio forgets <utility> under C++20; it is above.
+#include <libtorrent/add_torrent_params.hpp>
+#include <libtorrent/alert_types.hpp>
+#include <libtorrent/session.hpp>
+#include <libtorrent/session_params.hpp>
+#include <libtorrent/torrent_flags.hpp>
+#include <libtorrent/torrent_handle.hpp>
+#include <libtorrent/torrent_info.hpp>
+#include <libtorrent/torrent_status.hpp>
+
+#include "discovery/dht_settings.hpp"
+
+namespace farmesh::discovery {
+namespace {
+
+constexpr int kListenAttempts = 200;                  // of 10 ms
+constexpr std::chrono::milliseconds kClosing{5'000};  // for writes that are under way
+constexpr int kMaxPeers = 64;
+
+lt::settings_pack torrent_settings(const DhtEngineOptions& options) {
+  using pack = lt::settings_pack;
+  pack settings = dht_settings(options);
+  settings.set_int(pack::alert_mask, lt::alert_category::status | lt::alert_category::error |
+                                         lt::alert_category::storage |
+                                         lt::alert_category::piece_progress);
+  settings.set_bool(pack::enable_incoming_tcp, true);
+  settings.set_bool(pack::enable_outgoing_tcp, true);
+  settings.set_bool(pack::enable_incoming_utp, true);
+  settings.set_bool(pack::enable_outgoing_utp, true);
+  settings.set_bool(pack::enable_upnp, !options.local);
+  settings.set_bool(pack::enable_natpmp, !options.local);
+  settings.set_bool(pack::allow_multiple_connections_per_ip, options.local);
+  settings.set_int(pack::connections_limit, kMaxPeers);
+  return settings;
+}
+
+}  // namespace
+
+struct Torrent::Impl {
+  struct Place {
+    int first = 0;  // the torrent's number of its first piece
+    int count = 0;
+  };
+
+  explicit Impl(lt::session_params params) : session(std::move(params)) {}
+
+  Result<std::shared_ptr<lt::torrent_info>> read(const TorrentFolder& folder);
+  Result<std::vector<int>> numbers(const std::vector<TorrentRun>& runs) const;
+  void close();
+
+  lt::session session;
+  lt::torrent_handle handle;
+  std::uint16_t port = 0;
+  std::map<std::string, Place> places;
+  std::string problem;
+};
+
+/// The torrent's description with every file at its place in the folder.
+Result<std::shared_ptr<lt::torrent_info>> Torrent::Impl::read(const TorrentFolder& folder) {
+  lt::error_code error;
+  const lt::span<const char> bytes(folder.metadata.data(),
+                                   static_cast<std::ptrdiff_t>(folder.metadata.size()));
+  auto info = std::make_shared<lt::torrent_info>(bytes, error, lt::from_span);
+  if (error || !info->is_valid() || !info->info_hashes().has_v2()) {
+    return {Errc::model_malformed, "the manifest is no v2 torrent: " + error.message()};
+  }
+  places.clear();
+  for (const lt::file_index_t file : info->files().file_range()) {
+    const lt::file_storage& files = info->files();
+    if (files.pad_file_at(file)) continue;
+    const std::string name = files.file_name(file).to_string();
+    Place place;
+    if (files.file_size(file) > 0) {
+      place.first = static_cast<int>(files.map_file(file, 0, 1).piece);
+      place.count = files.file_num_pieces(file);
+    }
+    places[name] = place;
+    info->rename_file(file, (folder.path / name).string());
+  }
+  return info;
+}
+
+Result<std::vector<int>> Torrent::Impl::numbers(const std::vector<TorrentRun>& runs) const {
+  std::vector<int> all;
+  for (const TorrentRun& run : runs) {
+    const auto place = places.find(run.file);
+    if (place == places.end() || run.end > static_cast<std::size_t>(place->second.count)) {
+      return {Errc::model_malformed, "the torrent lacks pieces of " + run.file};
+    }
+    for (std::size_t piece = run.first; piece < run.end; ++piece) {
+      all.push_back(place->second.first + static_cast<int>(piece));
+    }
+  }
+  return all;
+}
+
+void Torrent::Impl::close() {
+  if (!handle.is_valid()) return;
+  session.remove_torrent(std::exchange(handle, {}));
+  const auto deadline = std::chrono::steady_clock::now() + kClosing;
+  for (;;) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) return;
+    session.wait_for_alert(std::chrono::duration_cast<lt::milliseconds>(deadline - now));
+    std::vector<lt::alert*> alerts;
+    session.pop_alerts(&alerts);
+    for (const lt::alert* alert : alerts) {
+      if (lt::alert_cast<lt::cache_flushed_alert>(alert) != nullptr) return;
+    }
+  }
+}
+
+Torrent::Torrent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Torrent::~Torrent() = default;
+
+Result<std::unique_ptr<Torrent>> Torrent::start(const DhtEngineOptions& options) {
+  auto impl = std::make_unique<Impl>(lt::session_params(torrent_settings(options), {}));
+  std::string failure = "nothing was listened on in time";
+  for (int attempt = 0; attempt < kListenAttempts && impl->port == 0; ++attempt) {
+    impl->session.wait_for_alert(std::chrono::milliseconds(10));
+    std::vector<lt::alert*> alerts;
+    impl->session.pop_alerts(&alerts);
+    for (const lt::alert* alert : alerts) {
+      if (const auto* up = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
+        if (up->socket_type == lt::socket_type_t::tcp) {
+          impl->port = static_cast<std::uint16_t>(up->port);
+        }
+      } else if (const auto* down = lt::alert_cast<lt::listen_failed_alert>(alert)) {
+        failure = down->message();
+      }
+    }
+  }
+  if (impl->port == 0) return {Errc::io_error, "torrents cannot listen: " + failure};
+  for (const auto& node : hosts_of(options.bootstrap)) impl->session.add_dht_node(node);
+  return std::unique_ptr<Torrent>(new Torrent(std::move(impl)));
+}
+
+std::uint16_t Torrent::port() const noexcept { return impl_->port; }
+
+Result<void> Torrent::open(const TorrentFolder& folder) {
+  impl_->close();
+  impl_->problem.clear();
+  auto info = impl_->read(folder);
+  if (!info) return info.error();
+  const auto have = impl_->numbers(folder.have);
+  const auto wanted = impl_->numbers(folder.wanted);
+  if (!have || !wanted) return have ? wanted.error() : have.error();
+
+  lt::add_torrent_params params;
+  params.ti = *info;
+  params.save_path = folder.path.string();
+  const int count = (*info)->num_pieces();
+  params.have_pieces.resize(count, false);
+  for (const int piece : *have) params.have_pieces.set_bit(lt::piece_index_t(piece));
+  params.piece_priorities.resize(static_cast<std::size_t>(count), lt::dont_download);
+  for (const int piece : *wanted) {
+    params.piece_priorities[static_cast<std::size_t>(piece)] = lt::default_priority;
+  }
+  // Marks were set when the pieces were on the disk: nothing is read again.
+  params.flags = lt::torrent_flags::no_verify_files | lt::torrent_flags::disable_lsd;
+  if (wanted->empty()) params.flags |= lt::torrent_flags::upload_mode;
+  lt::error_code error;
+  impl_->handle = impl_->session.add_torrent(std::move(params), error);
+  if (error) return {Errc::io_error, "the torrent: " + error.message()};
+  return {};
+}
+
+std::vector<TorrentRun> Torrent::take(std::chrono::milliseconds patience) {
+  impl_->session.wait_for_alert(patience);
+  std::vector<lt::alert*> alerts;
+  impl_->session.pop_alerts(&alerts);
+  std::vector<TorrentRun> came;
+  for (const lt::alert* alert : alerts) {
+    if (const auto* piece = lt::alert_cast<lt::piece_finished_alert>(alert)) {
+      if (piece->handle != impl_->handle) continue;
+      const int number = static_cast<int>(piece->piece_index);
+      for (const auto& [file, place] : impl_->places) {
+        if (number < place.first || number >= place.first + place.count) continue;
+        const auto index = static_cast<std::size_t>(number - place.first);
+        came.push_back({file, index, index + 1});
+      }
+    } else if (const auto* failed = lt::alert_cast<lt::torrent_error_alert>(alert)) {
+      impl_->problem = failed->message();
+    } else if (const auto* unwritten = lt::alert_cast<lt::file_error_alert>(alert)) {
+      impl_->problem = unwritten->message();
+    }
+  }
+  return came;
+}
+
+void Torrent::announce() {
+  if (impl_->handle.is_valid()) impl_->handle.force_dht_announce();
+}
+
+TorrentStatus Torrent::status() const {
+  TorrentStatus status;
+  status.problem = impl_->problem;
+  if (!impl_->handle.is_valid()) return status;
+  const lt::torrent_status now = impl_->handle.status({});
+  status.peers = now.num_peers;
+  status.sent_bytes = static_cast<std::uint64_t>(now.total_payload_upload);
+  status.received_bytes = static_cast<std::uint64_t>(now.total_payload_download);
+  return status;
+}
+
+}  // namespace farmesh::discovery
