@@ -7,6 +7,9 @@
         print(token, end="")
 """
 
+import importlib.util as _importlib_util
+import os as _os
+
 from ._errors import (
     AuthenticationError,
     ConflictError,
@@ -21,11 +24,36 @@ from ._errors import (
     ServerError,
     UnavailableError,
 )
-from ._farlabs import ContributionLedger, DistributedModel, Peer, __version__
+from ._farlabs import (
+    ContributionLedger,
+    DistributedModel,
+    Peer,
+    Session,
+    TokenStream,
+    __version__,
+)
 from ._mesh import FarMesh, Stream
-from ._types import DailyEarning, Earnings, Model, NodeUse, Status, Usage
+from ._types import (
+    AskOptions,
+    DailyEarning,
+    Earnings,
+    Model,
+    NodeUse,
+    Status,
+    Token,
+    Usage,
+)
+
+# Of `pip install farlabs[engine]`; the library opens it once a model is computed here.
+if "FARMESH_TORCH_LIBRARY" not in _os.environ and (
+    _engine := _importlib_util.find_spec("farlabs_engine")
+):
+    _os.environ["FARMESH_TORCH_LIBRARY"] = _os.path.join(
+        _os.path.dirname(_engine.origin or ""), "libfarmesh_torch.so"
+    )
 
 __all__ = [
+    "AskOptions",
     "AuthenticationError",
     "ConflictError",
     "ConnectionFailedError",
@@ -45,8 +73,11 @@ __all__ = [
     "RateLimitError",
     "RequestTimeoutError",
     "ServerError",
+    "Session",
     "Status",
     "Stream",
+    "Token",
+    "TokenStream",
     "UnavailableError",
     "Usage",
     "__version__",

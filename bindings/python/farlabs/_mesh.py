@@ -6,10 +6,13 @@ import atexit
 import weakref
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Mapping, Sequence
 
 from . import _farlabs
-from ._types import DailyEarning, Earnings, Model, NodeUse, Status, Usage
+from ._types import AskOptions, DailyEarning, Earnings, Model, NodeUse, Status, Usage
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # typing has it from 3.11 on
 
 _open_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
@@ -86,6 +89,7 @@ class Stream(Iterator[str], AsyncIterator[str]):
 
     @property
     def usage(self) -> Usage:
+        """Counts, cost and nodes: so far, or of the whole once it has ended."""
         prompt, tokens, ttft, finish, cost, nodes, resumed = self._native.usage()
         used = [NodeUse(*node) for node in nodes]
         return Usage(prompt, tokens, ttft, finish, cost, used, resumed)
@@ -102,6 +106,7 @@ class Stream(Iterator[str], AsyncIterator[str]):
 
     @property
     def request_id(self) -> str | None:
+        """What an operator can look up; None until the other side has told it."""
         return self._native.request_id() or None
 
     def close(self) -> None:
@@ -109,6 +114,7 @@ class Stream(Iterator[str], AsyncIterator[str]):
         self._native.close()
 
     async def aclose(self) -> None:
+        """``close()``, for contextlib.aclosing and its like."""
         self.close()
 
     def __enter__(self) -> Stream:
@@ -197,20 +203,7 @@ class FarMesh:
         prompt: str | None = None,
         *,
         messages: Sequence[Mapping[str, str]] | None = None,
-        model: str | None = None,
-        max_tokens: int = 512,
-        temperature: float = 0.7,
-        top_p: float = 0.9,
-        top_k: int = 0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        presence_penalty: float = 0.0,
-        frequency_penalty: float = 0.0,
-        logit_bias: Mapping[int, float] | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
-        max_cost_far: Decimal | str | None = None,
+        **options: Unpack[AskOptions],
     ) -> Stream:
         """Answers ``prompt``, or the conversation ``messages`` so far (each with "role" and
         "content"). Nothing is waited for: what goes wrong is raised where the stream is read."""
@@ -220,30 +213,12 @@ class FarMesh:
             messages = [{"role": "user", "content": prompt or ""}]
             _text(prompt, "prompt")  # type: ignore[arg-type]
         told = [(_text(m["role"], "role"), _text(m["content"], "content")) for m in messages]
-        return Stream(self._native.chat(told, _options(locals())))
+        return Stream(self._native.chat(told, native_options(options)))
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        model: str | None = None,
-        max_tokens: int = 512,
-        temperature: float = 0.7,
-        top_p: float = 0.9,
-        top_k: int = 0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        presence_penalty: float = 0.0,
-        frequency_penalty: float = 0.0,
-        logit_bias: Mapping[int, float] | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
-        max_cost_far: Decimal | str | None = None,
-    ) -> Stream:
+    def generate(self, prompt: str, **options: Unpack[AskOptions]) -> Stream:
         """Continues ``prompt`` as it stands. As chat() otherwise."""
         text = _text(prompt, "prompt")
-        return Stream(self._native.generate(text, _options(locals())))
+        return Stream(self._native.generate(text, native_options(options)))
 
     def models(self) -> list[Model]:
         """Every model that is served."""
@@ -259,16 +234,9 @@ class FarMesh:
         return Earnings(*head, [DailyEarning(*day) for day in history])
 
 
-_OPTIONS = (
-    "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
-    "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop", "ignore_eos",
-    "max_cost_far",
-)  # fmt: skip
-
-
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options among a call's arguments, in the native half's types."""
-    options = {name: given[name] for name in _OPTIONS if given[name] is not None}
+def native_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a call in the native half's types."""
+    options = {name: value for name, value in given.items() if value is not None}
     if isinstance(options.get("stop"), str):
         options["stop"] = [options["stop"]]
     if "logit_bias" in options:

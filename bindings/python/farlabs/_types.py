@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
+
+
+class AskOptions(TypedDict, total=False):
+    """What every question may be asked with; None is as good as nothing."""
+
+    model: str | None  #: full id or alias; the FarMesh's own without one
+    max_tokens: int | None  #: 512
+    temperature: float | None  #: 0.7; 0 takes the likeliest token each time
+    top_p: float | None  #: 0.9
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[int, float] | None  #: token id to bias
+    seed: int | None  #: equal ones give equal tokens
+    stop: str | Sequence[str] | None  #: the text ends before the first of these
+    ignore_eos: bool | None
+    max_cost_far: Decimal | str | None  #: fewer tokens rather than a higher cost
 
 
 class NodeUse(NamedTuple):
@@ -30,7 +50,18 @@ class Usage(NamedTuple):
     resumed: int  #: times that a broken stream was gone on with
 
 
+class Token(NamedTuple):
+    """One token of a Session."""
+
+    id: int
+    text: str  #: what became complete with it, in whole characters; may be empty
+    logprob: float
+    top: list[tuple[int, float]]  #: ids and log-probabilities, likeliest first
+
+
 class Model(NamedTuple):
+    """A model that is served."""
+
     model_id: str
     active_nodes: int
     price_per_token_far: Decimal
@@ -38,6 +69,8 @@ class Model(NamedTuple):
 
 
 class Status(NamedTuple):
+    """How a model stands."""
+
     model_id: str
     active_nodes: int
     active_sessions: int
@@ -46,11 +79,15 @@ class Status(NamedTuple):
 
 
 class DailyEarning(NamedTuple):
+    """What was earned on a day such as "2026-11-23"."""
+
     date: str
     amount_far: Decimal
 
 
 class Earnings(NamedTuple):
+    """What the nodes of a wallet have earned."""
+
     wallet_address: str
     total_earned_far: Decimal
     pending_payout_far: Decimal  #: earned, not yet paid out

@@ -22,6 +22,11 @@ namespace py = pybind11;
 
 void register_mesh(py::module_& module);
 void register_library(py::module_& module);
+void register_session(py::module_& module);
+
+/// The options of a question, as farlabs._mesh.native_options() gives them. Raises TypeError where
+/// a name or a type is wrong.
+farmesh::AskOptions options_of(const py::dict& given);
 
 /// Raises the class of farlabs._errors that the failure belongs to.
 [[noreturn]] void raise(const farmesh::MeshError& error);
@@ -90,5 +95,7 @@ class Held {
  private:
   std::unique_ptr<T> object_;
 };
+
+using HeldSession = Held<farmesh::Session>;
 
 }  // namespace farlabs

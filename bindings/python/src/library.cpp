@@ -61,9 +61,16 @@ py::dict info_of(const DistributedModel& model) {
   return told;
 }
 
+HeldSession open_session(const Model& model, std::uint32_t context_tokens,
+                         std::uint32_t buffer_tokens, bool warm_standby) {
+  return HeldSession(value_of(model->open_session({.context_tokens = context_tokens,
+                                                   .buffer_tokens = buffer_tokens,
+                                                   .warm_standby = warm_standby})));
+}
+
 void register_model(py::module_& module) {
   py::class_<DistributedModel, Model>(module, "DistributedModel",
-                                      "A model wherever its layers are; text comes from FarMesh.")
+                                      "A model wherever its layers are.")
       .def_static("open", open_model, py::arg("folder"), py::kw_only(),
                   py::arg("peers") = std::vector<std::string>{},
                   py::arg("bootstrap") = std::vector<std::string>{}, py::arg("local") = false,
@@ -82,7 +89,10 @@ void register_model(py::module_& module) {
             return py::bytes(model.token_bytes(id));
           },
           py::arg("id"), "A token's own bytes; empty for special tokens.")
-      .def("info", info_of, "What it is, and how its peers stand.");
+      .def("info", info_of, "What it is, and how its peers stand.")
+      .def("open_session", open_session, py::kw_only(), py::arg("context_tokens") = 0,
+           py::arg("buffer_tokens") = 64, py::arg("warm_standby") = false,
+           "A conversation; nothing is sent before its first turn.");
 }
 
 // --- peers

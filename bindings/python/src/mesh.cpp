@@ -79,45 +79,6 @@ py::tuple usage_of(const MeshStream& stream) {
                         usage.cost ? decimal(*usage.cost) : py::none(), nodes, usage.resumed);
 }
 
-AskOptions options_of(const py::dict& given) {
-  AskOptions options;
-  SamplingOptions& sampling = options.sampling;
-  const auto read = [&given](const char* key, auto& field) {
-    if (!given.contains(key)) return;
-    const py::object value = given[key];
-    if (value.is_none()) return;
-    try {
-      field = value.cast<std::decay_t<decltype(field)>>();
-    } catch (const py::cast_error&) {
-      throw py::type_error(std::string(key) + " cannot be " + std::string(py::repr(value)));
-    }
-  };
-  read("model", options.model);
-  read("max_tokens", options.max_tokens);
-  read("temperature", sampling.temperature);
-  read("top_p", sampling.top_p);
-  read("top_k", sampling.top_k);
-  read("min_p", sampling.min_p);
-  read("repetition_penalty", sampling.repetition_penalty);
-  read("presence_penalty", sampling.presence_penalty);
-  read("frequency_penalty", sampling.frequency_penalty);
-  read("stop", options.stop);
-  read("ignore_eos", options.ignore_eos);
-  std::map<std::uint32_t, float> biases;
-  read("logit_bias", biases);
-  for (const auto& [token, bias] : biases) sampling.logit_bias.push_back({token, bias});
-  std::int64_t seed = 0;
-  read("seed", seed);
-  if (given.contains("seed") && !given["seed"].is_none()) options.seed = std::uint64_t(seed);
-  std::string cost;
-  read("max_cost_far", cost);
-  if (!cost.empty()) {
-    options.max_cost = Far::parse(cost);
-    if (!options.max_cost) throw py::value_error("max_cost_far is no amount of $FAR");
-  }
-  return options;
-}
-
 Held<MeshStream> generate(const Mesh& mesh, const std::string& prompt, const py::dict& options) {
   const AskOptions ask = options_of(options);
   const py::gil_scoped_release release;
@@ -190,6 +151,49 @@ py::tuple earnings(const Mesh& mesh, const std::string& wallet) {
 }
 
 }  // namespace
+
+AskOptions options_of(const py::dict& given) {
+  AskOptions options;
+  SamplingOptions& sampling = options.sampling;
+  std::size_t known = 0;
+  const auto read = [&given, &known](const char* key, auto& field) {
+    if (!given.contains(key)) return;
+    ++known;
+    const py::object value = given[key];
+    try {
+      field = value.cast<std::decay_t<decltype(field)>>();
+    } catch (const py::cast_error&) {
+      throw py::type_error(std::string(key) + " cannot be " + std::string(py::repr(value)));
+    }
+  };
+  read("model", options.model);
+  read("max_tokens", options.max_tokens);
+  read("temperature", sampling.temperature);
+  read("top_p", sampling.top_p);
+  read("top_k", sampling.top_k);
+  read("min_p", sampling.min_p);
+  read("repetition_penalty", sampling.repetition_penalty);
+  read("presence_penalty", sampling.presence_penalty);
+  read("frequency_penalty", sampling.frequency_penalty);
+  read("stop", options.stop);
+  read("ignore_eos", options.ignore_eos);
+  std::map<std::uint32_t, float> biases;
+  read("logit_bias", biases);
+  for (const auto& [token, bias] : biases) sampling.logit_bias.push_back({token, bias});
+  std::int64_t seed = 0;
+  read("seed", seed);
+  if (given.contains("seed")) options.seed = std::uint64_t(seed);
+  std::string cost;
+  read("max_cost_far", cost);
+  if (!cost.empty()) {
+    options.max_cost = Far::parse(cost);
+    if (!options.max_cost) throw py::value_error("max_cost_far is no amount of $FAR");
+  }
+  if (known != given.size()) {
+    throw py::type_error("there is no such option among " + std::string(py::repr(given)));
+  }
+  return options;
+}
 
 void register_mesh(py::module_& module) {
   module.def("let_go", let_go);

@@ -59,5 +59,6 @@ void heed_signals() {
 PYBIND11_MODULE(_farlabs, module) {
   module.attr("__version__") = std::string(farmesh::version());
   farlabs::register_mesh(module);
+  farlabs::register_session(module);
   farlabs::register_library(module);
 }

@@ -47,3 +47,38 @@ def test_the_ledger_knows_what_a_stream_cost(mesh, at):
     assert ledger.audit()["findings"] == []
     with pytest.raises(farlabs.NotFoundError):
         ledger.session("none")
+
+
+def test_a_session_keeps_its_text_and_tells_its_tokens():
+    model = DistributedModel.open(MODEL, local=True, threads=1)
+    session = model.open_session()
+    stream = session.generate("Once upon a time", max_tokens=6, temperature=0, top_logprobs=2)
+    tokens = list(stream)
+    assert len(tokens) == 6
+    assert all(token.logprob <= 0 and len(token.top) == 2 for token in tokens)
+    assert all(token.top[0] == (token.id, pytest.approx(token.logprob)) for token in tokens)
+    usage = stream.usage()
+    assert (usage["tokens"], usage["finish_reason"]) == (6, "length")
+    assert usage["hops"][0]["layers"] == (0, LAYERS)
+    assert session.ids()[-6:] == [token.id for token in tokens]
+
+    again = model.open_session().generate_ids(
+        model.encode("Once upon a time"), max_tokens=6, temperature=0
+    )
+    assert [token.id for token in again] == [token.id for token in tokens]
+    reply = session.chat([{"role": "user", "content": "Hello"}], max_tokens=3, ignore_eos=True)
+    assert len(list(reply)) == 3
+
+
+def test_a_turn_is_cancelled_and_the_session_goes_on():
+    session = DistributedModel.open(MODEL, local=True, threads=1).open_session(buffer_tokens=1)
+    stream = session.generate("Once", max_tokens=300, ignore_eos=True)
+    next(stream)
+    stream.cancel()
+    assert list(stream) == [] and stream.usage()["finish_reason"] == "cancelled"
+    assert len(list(session.generate("Again", max_tokens=2, ignore_eos=True))) == 2
+    for wrong in ({"model": "m"}, {"tokens": 3}, {"max_tokens": "many"}, {"stop": [7]}):
+        with pytest.raises(TypeError):
+            session.generate("x", **wrong)
+    with pytest.raises(farlabs.InvalidRequestError):
+        list(session.generate("x", temperature=-1))
