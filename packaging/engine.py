@@ -1,0 +1,1 @@
+"""The compute engine of farlabs, for machines with the libtorch that it was built with."""
