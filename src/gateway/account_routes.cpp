@@ -5,7 +5,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include "gateway/json_fields.hpp"
+#include "gateway/account_codec.hpp"
 #include "gateway/json_writer.hpp"
 #include "gateway/routes.hpp"
 #include "gateway/services.hpp"
@@ -32,15 +32,10 @@ void nonce(Services& services, const http::Request& request, http::Responder res
 }
 
 void login(Services& services, const http::Request& request, http::Responder responder) {
-  const Checked<nlohmann::json> body = parse_body(request.body);
-  if (!body) return refuse(responder, body.problem());
-  JsonFields fields(*body);
-  const std::string wallet = fields.required_text("wallet_address", 64);
-  const std::string signature = fields.required_text("signature", 256);
-  const std::string message = fields.required_text("message", 1'024);
-  fields.refuse_others();
-  if (fields.failed()) return refuse(responder, fields.problem());
-  const Checked<std::string> token = services.gatekeeper.log_in(wallet, message, signature);
+  const Checked<LoginRequest> asked = parse_login(request.body);
+  if (!asked) return refuse(responder, asked.problem());
+  const Checked<std::string> token =
+      services.gatekeeper.log_in(asked->wallet, asked->message, asked->signature);
   if (!token) return refuse(responder, token.problem());
   JsonWriter json;
   responder.json(200, json.begin_object().field("token", *token).end_object().take(),
@@ -64,35 +59,6 @@ void write_key(JsonWriter& json, const ledger::ApiKey& key) {
   json.end_array().field("tier", key.tier).field("created_at", iso(key.created_at));
   json.key("revoked_at");
   key.revoked_at ? json.value(iso(*key.revoked_at)) : json.null();
-}
-
-Checked<ledger::ApiKey> parse_key(std::string_view text) {
-  const Checked<nlohmann::json> body = parse_body(text);
-  if (!body) return body.problem();
-  JsonFields fields(*body);
-  ledger::ApiKey key;
-  key.account = fields.text("account", 42).value_or("");
-  key.name = fields.text("name", 128).value_or("");
-  key.tier = fields.text("tier", 32).value_or("standard");
-  const nlohmann::json* scopes = fields.find("scopes");
-  if (scopes == nullptr) {
-    key.scopes.infer = true;
-  } else if (!scopes->is_array()) {
-    fields.fail_type("scopes", "an array of strings", *scopes);
-  } else {
-    for (const nlohmann::json& scope : *scopes) {
-      key.scopes.infer = key.scopes.infer || scope == "infer";
-      key.scopes.provider = key.scopes.provider || scope == "provider";
-      key.scopes.admin = key.scopes.admin || scope == "admin";
-      if (scope != "infer" && scope != "provider" && scope != "admin") {
-        fields.fail("scopes", "invalid_value",
-                    "Invalid 'scopes': expected infer, provider or admin.");
-      }
-    }
-  }
-  fields.refuse_others();
-  if (fields.failed()) return fields.problem();
-  return key;
 }
 
 void create_key(Services& services, const http::Request& request, http::Responder responder) {

@@ -1,3 +1,4 @@
+farmesh_fuzz(account_request SOURCES account_request_fuzz.cpp LINKS farmesh_gateway)
 farmesh_fuzz(openai_request SOURCES openai_request_fuzz.cpp LINKS farmesh_gateway)
 farmesh_fuzz(platform_request SOURCES platform_request_fuzz.cpp LINKS farmesh_gateway)
 farmesh_fuzz(registry_request SOURCES registry_request_fuzz.cpp LINKS farmesh_gateway)
