@@ -24,7 +24,7 @@ struct TurnInput {
   std::uint32_t max_tokens = 0;  // including those
   SamplingOptions sampling;
   std::vector<TokenId> stop_tokens;
-  std::uint32_t max_draft = 0;  // tokens guessed ahead in one step
+  std::uint32_t max_draft = 0;                      // tokens guessed ahead in one step
   std::string traceparent;                          // W3C trace context; may be empty
   std::shared_ptr<driver::Bill> bill;               // what pays the peers; null: nobody
   std::shared_ptr<const driver::NodeChoice> nodes;  // whom it may use; null: anybody

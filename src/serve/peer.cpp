@@ -341,8 +341,8 @@ void Peer::Impl::end_session(const SessionId& id, std::optional<std::uint32_t> p
 /// A driver that was cut off, or has begun again, asks for what it may have missed.
 void Peer::Impl::tell_receipts(const ConnectionPtr& connection, const Frame& request) {
   const ByteView bytes = request.payload.view();
-  const auto accounts = wire::decode_accounts(
-      {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
+  const auto accounts =
+      wire::decode_accounts({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
   if (!accounts) return connection->fail(accounts.error());
   for (const wire::AccountId& account : *accounts) {
     for (const auto& receipt : meter.again(connection->remote().node_id, account)) {

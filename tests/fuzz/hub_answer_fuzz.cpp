@@ -1,5 +1,5 @@
-// Any bytes as a Content-Range, and as the marks of a folder that is fetched: what is accepted keeps
-// its own bounds, and marks say the same after another round.
+// Any bytes as a Content-Range, and as the marks of a folder that is fetched: what is accepted
+// keeps its own bounds, and marks say the same after another round.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
