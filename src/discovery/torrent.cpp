@@ -19,8 +19,9 @@
 namespace farmesh::discovery {
 namespace {
 
-constexpr int kListenAttempts = 200;                  // of 10 ms
-constexpr std::chrono::milliseconds kClosing{5'000};  // for writes that are under way
+constexpr int kListenAttempts = 200;                   // of 10 ms
+constexpr std::chrono::milliseconds kPatience{5'000};  // with libtorrent's opening and closing
+constexpr int kAnnounceSeconds = 60;
 constexpr int kMaxPeers = 64;
 
 lt::settings_pack torrent_settings(const DhtEngineOptions& options) {
@@ -37,6 +38,7 @@ lt::settings_pack torrent_settings(const DhtEngineOptions& options) {
   settings.set_bool(pack::enable_natpmp, !options.local);
   settings.set_bool(pack::allow_multiple_connections_per_ip, options.local);
   settings.set_int(pack::connections_limit, kMaxPeers);
+  settings.set_int(pack::dht_announce_interval, kAnnounceSeconds);
   return settings;
 }
 
@@ -52,12 +54,18 @@ struct Torrent::Impl {
 
   Result<std::shared_ptr<lt::torrent_info>> read(const TorrentFolder& folder);
   Result<std::vector<int>> numbers(const std::vector<TorrentRun>& runs) const;
+  void listen(std::chrono::milliseconds patience);
+  void listen_until(const bool& told);
+  void note(int number);
   void close();
 
   lt::session session;
   lt::torrent_handle handle;
   std::uint16_t port = 0;
   std::map<std::string, Place> places;
+  std::vector<TorrentRun> came;  // of one piece each, not yet taken
+  bool checked = false;          // it takes part
+  bool flushed = false;          // nothing of what was removed is on its way to a file
   std::string problem;
 };
 
@@ -100,20 +108,48 @@ Result<std::vector<int>> Torrent::Impl::numbers(const std::vector<TorrentRun>& r
   return all;
 }
 
-void Torrent::Impl::close() {
-  if (!handle.is_valid()) return;
-  session.remove_torrent(std::exchange(handle, {}));
-  const auto deadline = std::chrono::steady_clock::now() + kClosing;
-  for (;;) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now >= deadline) return;
-    session.wait_for_alert(std::chrono::duration_cast<lt::milliseconds>(deadline - now));
-    std::vector<lt::alert*> alerts;
-    session.pop_alerts(&alerts);
-    for (const lt::alert* alert : alerts) {
-      if (lt::alert_cast<lt::cache_flushed_alert>(alert) != nullptr) return;
+/// Takes in what libtorrent tells; waits so long for the first of it.
+void Torrent::Impl::listen(std::chrono::milliseconds patience) {
+  session.wait_for_alert(patience);
+  std::vector<lt::alert*> alerts;
+  session.pop_alerts(&alerts);
+  for (const lt::alert* alert : alerts) {
+    if (const auto* piece = lt::alert_cast<lt::piece_finished_alert>(alert)) {
+      if (piece->handle == handle) note(static_cast<int>(piece->piece_index));
+    } else if (const auto* ready = lt::alert_cast<lt::torrent_checked_alert>(alert)) {
+      if (ready->handle == handle) checked = true;
+    } else if (lt::alert_cast<lt::cache_flushed_alert>(alert) != nullptr) {
+      flushed = true;
+    } else if (const auto* failed = lt::alert_cast<lt::torrent_error_alert>(alert)) {
+      problem = failed->message();
+    } else if (const auto* unwritten = lt::alert_cast<lt::file_error_alert>(alert)) {
+      problem = unwritten->message();
     }
   }
+}
+
+void Torrent::Impl::note(int number) {
+  for (const auto& [file, place] : places) {
+    if (number < place.first || number >= place.first + place.count) continue;
+    const auto index = static_cast<std::size_t>(number - place.first);
+    came.push_back({file, index, index + 1});
+  }
+}
+
+void Torrent::Impl::listen_until(const bool& told) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!told && problem.empty() && std::chrono::steady_clock::now() < deadline) {
+    listen(std::chrono::milliseconds(100));
+  }
+}
+
+void Torrent::Impl::close() {
+  if (!handle.is_valid()) return;
+  flushed = false;
+  session.remove_torrent(handle);
+  listen_until(flushed);
+  handle = {};
+  came.clear();
 }
 
 Torrent::Torrent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -146,6 +182,7 @@ std::uint16_t Torrent::port() const noexcept { return impl_->port; }
 Result<void> Torrent::open(const TorrentFolder& folder) {
   impl_->close();
   impl_->problem.clear();
+  impl_->checked = false;
   auto info = impl_->read(folder);
   if (!info) return info.error();
   const auto have = impl_->numbers(folder.have);
@@ -168,30 +205,15 @@ Result<void> Torrent::open(const TorrentFolder& folder) {
   lt::error_code error;
   impl_->handle = impl_->session.add_torrent(std::move(params), error);
   if (error) return {Errc::io_error, "the torrent: " + error.message()};
+  // Before that nobody is told of it.
+  impl_->listen_until(impl_->checked);
+  announce();
   return {};
 }
 
 std::vector<TorrentRun> Torrent::take(std::chrono::milliseconds patience) {
-  impl_->session.wait_for_alert(patience);
-  std::vector<lt::alert*> alerts;
-  impl_->session.pop_alerts(&alerts);
-  std::vector<TorrentRun> came;
-  for (const lt::alert* alert : alerts) {
-    if (const auto* piece = lt::alert_cast<lt::piece_finished_alert>(alert)) {
-      if (piece->handle != impl_->handle) continue;
-      const int number = static_cast<int>(piece->piece_index);
-      for (const auto& [file, place] : impl_->places) {
-        if (number < place.first || number >= place.first + place.count) continue;
-        const auto index = static_cast<std::size_t>(number - place.first);
-        came.push_back({file, index, index + 1});
-      }
-    } else if (const auto* failed = lt::alert_cast<lt::torrent_error_alert>(alert)) {
-      impl_->problem = failed->message();
-    } else if (const auto* unwritten = lt::alert_cast<lt::file_error_alert>(alert)) {
-      impl_->problem = unwritten->message();
-    }
-  }
-  return came;
+  if (impl_->came.empty()) impl_->listen(patience);
+  return std::exchange(impl_->came, {});
 }
 
 void Torrent::announce() {

@@ -57,7 +57,7 @@ class Torrent {
   /// Pieces that came since the last call; waits so long for the first.
   std::vector<TorrentRun> take(std::chrono::milliseconds patience);
 
-  /// Tells the DHT, and asks it for peers, now instead of at the next quarter of an hour.
+  /// Tells the DHT, and asks it for peers, now instead of at the next minute.
   void announce();
   TorrentStatus status() const;
 

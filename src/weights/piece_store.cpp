@@ -13,6 +13,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/assert.hpp"
 #include "base/digest.hpp"
 #include "base/log.hpp"
 #include "base/mapped_file.hpp"
@@ -257,17 +258,20 @@ Result<int> PieceStore::descriptor_of(const std::string& file) {
 }
 
 Result<void> PieceStore::write(const std::string& file, std::size_t piece, ByteView bytes) {
+  FARMESH_ASSERT(!bytes.empty() && bytes.size() == bytes_of(file, piece));
   const Result<int> descriptor = descriptor_of(file);
   if (!descriptor) return descriptor.error();
   const Result<void> written = write_at(*descriptor, piece * state_.piece_bytes, bytes);
-  if (!written) return written;
-  const std::lock_guard guard(mutex_);
-  state_.files[file].have[piece] = true;
-  return {};
+  return written ? adopt(file, piece) : written;
 }
 
 Result<void> PieceStore::adopt(const std::string& file, std::size_t piece) {
-  return write(file, piece, {});
+  FARMESH_ASSERT(piece < piece_count(file));
+  const Result<int> descriptor = descriptor_of(file);  // save() brings its bytes to the disk
+  if (!descriptor) return descriptor.error();
+  const std::lock_guard guard(mutex_);
+  state_.files[file].have[piece] = true;
+  return {};
 }
 
 Result<std::string> PieceStore::read(const std::string& file, std::uint64_t begin,
