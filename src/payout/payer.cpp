@@ -164,7 +164,11 @@ Result<std::optional<ledger::PaymentBatch>> Payer::next_batch() {
     if (batch.status == ledger::BatchStatus::submitted) return std::optional(std::move(batch));
   }
   for (ledger::PaymentBatch& batch : *open) {
-    if (batch.items.empty()) continue;  // all of it is held
+    if (batch.items.empty()) {  // all of it is held, or it is there to charge
+      const auto ending = reservations_end();
+      if (!ending) return ending.error();
+      if (!*ending) continue;
+    }
     const auto refused = refused_.find(batch.id);
     const bool rests = refused != refused_.end() && now() >= refused->second &&
                        now() < refused->second + options_.retry_after;
@@ -174,17 +178,29 @@ Result<std::optional<ledger::PaymentBatch>> Payer::next_batch() {
 }
 
 Result<std::optional<Step>> Payer::claim() {
+  auto last_call = reservations_end();
+  if (last_call && *last_call) {
+    const auto open = batches_.open_batches();
+    if (!open) return open.error();
+    // One that the chain has refused is tried again, not made again.
+    *last_call = std::ranges::none_of(*open, [](const auto& one) { return one.items.empty(); });
+  }
+  if (!last_call) return last_call.error();
+  bool due = true;
   if (options_.schedule && !run_now_) {
     const auto last = book_.last_run(schedule_name());
     if (!last) return last.error();
     if (!*last) {  // the first week has begun
       const Result<void> noted = book_.set_last_run(schedule_name(), now());
-      return noted ? Result<std::optional<Step>>(std::optional<Step>()) : noted.error();
+      if (!noted) return noted.error();
     }
-    if (**last >= last_moment(*options_.schedule, now())) return std::optional<Step>();
+    due = *last && **last < last_moment(*options_.schedule, now());
   }
-  const auto wanted = claim_options();
+  if (!due && !*last_call) return std::optional<Step>();
+  auto wanted = claim_options();
   if (!wanted) return wanted.error();
+  wanted->even_empty = *last_call;
+  if (!due) wanted->max_wallets = 0;  // nodes' day has not come
   const auto batch = batches_.claim(*wanted);
   if (!batch) return batch.error();
   if (*batch) {
@@ -266,10 +282,7 @@ Result<Step> Payer::look_after(const ledger::PaymentBatch& batch, const std::vec
   if (const auto found = reopened_.find(batch.id); found != reopened_.end()) {
     since = std::max(since, found->second);
   }
-  if (now() - since >= options_.stuck_after) {
-    const auto free = free_nonce(*live, *nonce);
-    return free ? raise(batch, *live, *free) : free.error();
-  }
+  if (now() - since >= options_.stuck_after) return raise(batch, *live, *nonce);
   // Pools forget: the same bytes again do no harm.
   const Result<void> again = chain_.send(live->transaction.raw);
   if (!again && again.error().code == Errc::fee_too_low) {
@@ -367,18 +380,9 @@ Result<Step> Payer::send_new(const ledger::PaymentBatch& batch) {
                            std::string(name(settlement->method)));
 }
 
-// Its own; but where a reorganisation took what stood at a lower nonce for ever, nothing above that
-// would ever be mined. Whichever of the two is mined first settles the batch, the other one
-// reverts.
-Result<std::uint64_t> Payer::free_nonce(const Sent& stuck, std::uint64_t next) {
-  const std::uint64_t own = stuck.transaction.transaction.nonce;
-  if (own <= next) return own;
-  const auto others = book_.highest_nonce(chain_.id(), evm::to_lower_case(signer_.address()),
-                                          stuck.stored.batch_id);
-  if (!others) return others.error();
-  return *others && **others >= next ? own : next;
-}
-
+// At its own nonce; but where a reorganisation took for ever what stood below, nothing above it
+// would be mined. Whichever of the batch's transactions is mined first settles it, the others
+// revert.
 Result<Step> Payer::raise(const ledger::PaymentBatch& batch, const Sent& stuck,
                           std::uint64_t nonce) {
   const auto now_fees = chain_.fees();

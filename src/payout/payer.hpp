@@ -115,12 +115,12 @@ class Payer {
   Result<void> plan_charges(Settlement& settlement);
   Result<Far> fee_wanted(Far paid, const std::string& batch_id);
   Result<Far> charge_reservations(Settlement& settlement);
+  /// Whether reservations end before the next batch may come, unless one charges them now.
+  Result<bool> reservations_end();
   Result<Far> charge_users(Settlement& settlement, Far wanted);
   Result<void> charge_backing(Settlement& settlement, Far left);
   Result<Step> send_new(const ledger::PaymentBatch& batch);
   Result<Step> raise(const ledger::PaymentBatch& batch, const Sent& stuck, std::uint64_t nonce);
-  /// Where a stuck transaction can be mined, if the sender's next nonce is `next`.
-  Result<std::uint64_t> free_nonce(const Sent& stuck, std::uint64_t next);
   Result<Step> sign_and_send(const std::string& batch_id, evm::Transaction transaction,
                              const std::optional<Part>& to_operator, const std::string& why);
   Result<Step> refuse(const ledger::PaymentBatch& batch, const Error& error);

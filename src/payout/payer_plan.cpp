@@ -11,6 +11,9 @@ namespace {
 
 // A batch may wait for lower fees for a while: what ends sooner is not charged any more.
 constexpr std::chrono::minutes kBeforeDeadline{10};
+// What is fixed ends after two weeks: where no batch came until this long before, one is made for
+// it.
+constexpr std::chrono::hours kLastCall{48};
 
 }  // namespace
 
@@ -78,6 +81,16 @@ Result<Far> Payer::charge_reservations(Settlement& settlement) {
     settlement.charges.push_back({*user, one.cost, key});
   }
   return sum;
+}
+
+Result<bool> Payer::reservations_end() {
+  const auto end = reservations_.first_end(now() + kBeforeDeadline);
+  if (!end) return end.error();
+  if (!*end || now() + kLastCall < **end) return false;
+  Settlement probe;
+  probe.batch_id = "00000000-0000-0000-0000-000000000000";
+  const auto sum = charge_reservations(probe);
+  return sum ? Result<bool>(!sum->is_zero()) : sum.error();
 }
 
 // Users who owe most pay first, up to what the escrow would let us take; gives what nobody covers.

@@ -3,6 +3,12 @@
 #include "payout/anvil_world.hpp"
 
 namespace farmesh::test {
+namespace {
+
+// Named first: nobody listens there, and the next one is asked.
+constexpr const char* kDeadEndpoint = " --rpc http://127.0.0.1:9";
+
+}  // namespace
 
 TEST_SUITE("payout/parties") {
   TEST_CASE("a request by reservation: signed by its user, opened, fixed, charged, the rest back") {
@@ -138,7 +144,7 @@ TEST_SUITE("payout/parties") {
           "payout --once --no-deposits --hold 0 --minimum 0.00000001 "
           "--confirmations 1 --poll 20 --signer " +
               variable("FARMESH_SIGNER") + " --sender " + evm::to_string(world.settler.address()) +
-              " --ledger " + world.backend.url + world.chain_flags() + more,
+              " --ledger " + world.backend.url + kDeadEndpoint + world.chain_flags() + more,
           "FARMESH_SIGN_FOR=" + evm::to_string(to) + " FARMESH_SIGNED=" + signed_file +
               " FARMESH_KEY_FILE=" + key_file);
     };

@@ -26,6 +26,7 @@ DepositStep read_all(DepositWatcher& watcher) {
     REQUIRE_MESSAGE(step, step.error().to_string());
     sum.deposits += step->deposits;
     sum.withdrawals += step->withdrawals;
+    sum.requests += step->requests;
     sum.dropped += step->dropped;
     sum.up_to_date = step->up_to_date;
   }

@@ -66,8 +66,9 @@ class MemoryChain final : public payout::Chain {
   std::uint64_t fee_bps = 0;
   std::uint64_t forks = 0;
   std::uint64_t sends = 0;
-  bool lose_answers = false;   // takes what is sent, and the answer never comes
-  bool hide_receipts = false;  // an endpoint that lags
+  bool lose_answers = false;     // takes what is sent, and the answer never comes
+  bool hide_receipts = false;    // an endpoint that lags
+  bool invent_receipts = false;  // one that lies: whatever is asked about has succeeded
   std::function<LedgerTime()> now = [] { return LedgerTime(); };
   /// Before and after each call; may throw, as a killed process ends.
   std::function<void(const char* call, bool after)> on_call;
@@ -158,6 +159,7 @@ class MemoryChain final : public payout::Chain {
   }
   Result<std::optional<evm::Receipt>> receipt(const Bytes32& hash) override {
     return asked<std::optional<evm::Receipt>>("receipt", [&]() -> std::optional<evm::Receipt> {
+      if (invent_receipts) return evm::Receipt{hash, 1, {}, true, 21'000, {}, {}};
       for (const BlockOf& block : blocks) {
         for (const Mined& mined : block.mined) {
           if (mined.transaction.hash == hash && !hide_receipts) return mined.receipt;

@@ -327,6 +327,28 @@ TEST_SUITE("payout/payer") {
     CHECK(confirmed(world).size() == 1);
   }
 
+  TEST_CASE("an endpoint that says everything has succeeded pays nobody on paper") {
+    PayoutWorld<OnSqlite> world;
+    world.chain.mine(5);
+    world.serve("one", 512, false);
+    Payer payer = world.payer();
+    world.until(payer, Did::sent);
+    world.chain.invent_receipts = true;
+    for (int i = 0; i < 3; ++i) {
+      const Step step = world.step(payer);
+      CHECK(step.did == Did::waiting);
+      CHECK(step.what.find("disagree") != std::string::npos);
+    }
+    CHECK(confirmed(world).empty());
+    world.chain.invent_receipts = false;
+    world.settle(payer);
+    CHECK(world.paid(1) == far("0.0170"));
+    // And what was paid is not paid again for its sake.
+    world.chain.invent_receipts = true;
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(world.chain.state.nonces[world.signer.address()] == 1);
+  }
+
   TEST_CASE("the pause switch stops new batches, for every payer of the ledger") {
     PayoutWorld<OnSqlite> world;
     world.serve("one", 512, false);
@@ -483,12 +505,14 @@ TEST_SUITE("payout/payer") {
     CHECK(*ledger::PayoutBook(world.store).operator_paid() == far("0.03"));
     CHECK(world.chain.state.balances[kBacking] == far("1000"));
     world.check_all();
-    // The rest follows with a later batch.
+    // The rest follows with a later batch, less what nobody but him would pay its nodes.
     world.chain.state.balances[kUser] = far("1");
     world.clock.advance(1s);
     world.serve("three", 3, false);
     world.settle(payer);
-    CHECK(*ledger::PayoutBook(world.store).operator_paid() == far("0.0512"));
+    CHECK(*ledger::PayoutBook(world.store).operator_paid() == far("0.0509"));
+    CHECK(world.chain.state.balances[kBacking] == far("1000"));
+    CHECK(ledger::PayoutBook(world.store).operator_due("")->is_zero());
     world.check_all();
   }
 

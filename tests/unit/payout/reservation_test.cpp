@@ -169,6 +169,36 @@ TEST_SUITE("payout/reservation") {
     world.check_balances();
   }
 
+  TEST_CASE("what was fixed is charged before it ends though no node is due, whatever the day") {
+    ReservationWorld<OnSqlite> world;
+    PayerOptions options = eager();
+    options.minimum = far("1");  // which nobody has earned
+    SUBCASE("all the time") {}
+    SUBCASE("weekly") { options.schedule = payout::Schedule(); }
+    Payer payer = world.payer(options);
+    world.sign("one");
+    world.settle(payer);
+    world.serve_reserved("one", 512);
+    world.settle(payer);
+    world.clock.advance(11 * 24h);
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(world.row("one").status == ReservationStatus::authorized);
+    world.clock.advance(36h);
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(world.row("one").status == ReservationStatus::settled);
+    CHECK(world.on_chain() == far("0.9488"));
+    CHECK(world.paid(1) == Far());
+    CHECK(world.chain.state.paid[kBacking] == far("0.0512"));
+    world.check_balances();
+    // The nodes have theirs when they are due, from what the operator was given for them.
+    REQUIRE(payer.yield());
+    Payer later = world.payer();
+    world.settle(later);
+    CHECK(world.paid(1) == far("0.0170"));
+    CHECK(world.chain.state.balances[kBacking] == far("999.9488"));
+    world.check_balances();
+  }
+
   TEST_CASE_TEMPLATE("one that is never used goes back to its user at its deadline", Backend,
                      OnSqlite, OnPostgres) {
     ReservationWorld<Backend> world;
@@ -279,10 +309,12 @@ TEST_SUITE("payout/reservation") {
     world.chain.reorganise(world.chain.blocks.size() - 12);
     world.chain.pool.clear();
     CHECK(world.on_chain() == far("1"));
-    for (int i = 0; i < 10; ++i) {
-      world.settle(payer);
-      world.clock.advance(payer.options().stuck_after + payer.options().retry_after);
+    for (int i = 0; i < 60; ++i) {
+      world.step(payer);
+      world.chain.mine();
+      world.clock.advance(payer.options().stuck_after);
     }
+    CHECK(world.settle(payer).did == Did::idle);
     CHECK(world.paid(1) == far("0.0171"));
     CHECK(world.paid(2) == far("0.0172"));
     // Its user has it back; the operator, who did not wait for more blocks, has paid for him.
