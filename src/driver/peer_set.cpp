@@ -1,12 +1,9 @@
-#include "driver/peer_set.hpp"
+// Connections to peers, and what comes over them.
 
 #include <algorithm>
-#include <map>
-#include <unordered_map>
 
-#include "base/digest.hpp"
 #include "base/log.hpp"
-#include "net/event.hpp"
+#include "driver/peer_set_impl.hpp"
 
 namespace farmesh::driver {
 namespace {
@@ -14,36 +11,6 @@ namespace {
 using net::Connection;
 using wire::Frame;
 using wire::Verb;
-
-struct Known {
-  std::string address;
-  bool local = false;
-  std::shared_ptr<Connection> connection;  // open, or none
-  std::shared_ptr<net::Event> dialling;    // while a dial is under way; set at its end
-  NodeId node_id{};                        // that the latest connection proved
-  std::optional<wire::Service> service;    // as last told
-  bool other_class = false;                // refused for that alone
-  Duration round_trip{};                   // EWMA of what refresh() measured
-  TimePoint round_trip_at{};
-  Duration layer_time{};
-  TimePoint layer_time_at{};
-  std::uint32_t layer_samples = 0;
-  bool single_rows = false;  // layer_time is of them; rows of one step share passes
-  wire::Pong load;           // as refresh() was told
-  TimePoint load_at{};
-  bool refreshing = false;
-  std::optional<PeerClaims> claims;
-  TimePoint claims_at{};
-  int failures = 0;  // in a row
-  TimePoint banned_until{};
-  Error last_failure;
-};
-
-struct Link {
-  Duration way{};
-  TimePoint at{};
-};
-constexpr std::size_t kMaxLinks = 65'536;
 
 /// The session that a pushed frame is about; nothing if it is about none.
 Result<std::optional<SessionId>> session_of(const Frame& frame) {
@@ -74,56 +41,6 @@ bool is_unreachable(Errc code) {
 std::string short_hex(const ModelHash& hash) { return to_hex(std::span(hash.bytes).first(6)); }
 
 }  // namespace
-
-struct PeerSet::Impl : std::enable_shared_from_this<PeerSet::Impl> {
-  using Connected = Result<std::shared_ptr<Connection>>;
-  struct Round {  // of connect_all()
-    explicit Round(net::Clock& clock) : over(clock) {}
-    net::Event over;
-    std::size_t pending = 0;
-    bool until_one = false;
-    std::vector<std::pair<std::string, Error>> failures;
-  };
-
-  Impl(net::Transport& t, PeerSetOptions o) : transport(t), options(std::move(o)) {}
-
-  net::Clock& clock() noexcept { return transport.clock(); }
-  Known* find(const std::string& address);
-  Known& find_or_add(const std::string& address);
-
-  static net::Task<Connected> dial(std::shared_ptr<Impl> self, Known& peer, TimePoint deadline,
-                                   bool any_class = false);
-  static net::Task<void> dial_in_round(std::shared_ptr<Impl> self, Known& peer, TimePoint deadline,
-                                       std::shared_ptr<Round> round);
-  Connection::Identity identity();
-  Connection::FrameHandler frame_handler(Known& peer);
-  Connection::CloseHandler close_handler(Known& peer);
-  Connected welcome(Known& peer, Connected connection, bool any_class);
-  Result<void> check(const Known& peer, const wire::Service& service);
-  Result<void> check_class(const Known& peer, const wire::Service& service) const;
-  static net::Task<void> refresh(std::shared_ptr<Impl> self, Known& peer);
-  bool in_view(const Known& peer, bool any_class) const;
-  void adopt(const wire::Service& service);
-
-  void failed(Known& peer, const Error& error);
-  void lost(Known& peer, const Error& error);
-  void dispatch(const Known& peer, const std::shared_ptr<Connection>& connection, Frame frame);
-  void take_receipt(const std::shared_ptr<Connection>& connection, const Frame& frame);
-  static void ask_for_receipts(Connection& connection, std::span<const wire::AccountId> accounts);
-  void ask_for_missed_receipts(Connection& connection);
-  std::vector<std::shared_ptr<SessionHandler>> handlers() const;
-
-  net::Transport& transport;
-  PeerSetOptions options;
-  std::vector<std::unique_ptr<Known>> peers;  // in the order they were added; never removed
-  std::unordered_map<SessionId, std::weak_ptr<SessionHandler>, HashOfBytes> sessions;
-  std::map<std::pair<std::string, std::string>, Link> links;  // from, to
-  std::map<wire::AccountId, std::weak_ptr<Bill>> bills;
-  std::size_t bills_purged = 0;  // how many were left when the dead were last cleared away
-  std::uint64_t refused_receipts = 0;
-  std::optional<wire::Service> first;  // whose shape all others must have
-  bool closed = false;
-};
 
 Known* PeerSet::Impl::find(const std::string& address) {
   const auto found = std::find_if(peers.begin(), peers.end(),
@@ -385,12 +302,14 @@ net::Task<std::vector<std::pair<std::string, Error>>> PeerSet::connect_all(TimeP
   const auto round = std::make_shared<Impl::Round>(impl->clock());
   round->until_one = until_one;
   const TimePoint now = impl->clock().now();
-  for (const auto& peer : impl->peers) {
-    if (peer->connection || peer->local) continue;
-    if (!even_banned && now < peer->banned_until) continue;
+  // By number: whoever is told of a dial that failed at once may add a peer.
+  for (std::size_t i = 0; i < impl->peers.size(); ++i) {
+    Known& peer = *impl->peers[i];
+    if (peer.connection || peer.local) continue;
+    if (!even_banned && now < peer.banned_until) continue;
     ++round->pending;
     net::spawn(impl->clock().executor(), "driver dial",
-               Impl::dial_in_round(impl, *peer, deadline, round));
+               Impl::dial_in_round(impl, peer, deadline, round));
   }
   // Each dial ends by its deadline.
   if (round->pending > 0) co_await round->over.wait(TimePoint::max());
@@ -403,152 +322,6 @@ net::Task<Result<std::shared_ptr<net::Connection>>> PeerSet::connection(std::str
   return Impl::dial(impl_, impl_->find_or_add(address), deadline, any_class);
 }
 
-bool PeerSet::Impl::in_view(const Known& peer, bool any_class) const {
-  if (!peer.service || peer.service->span.empty()) return false;
-  if (peer.other_class && !any_class) return false;
-  return !peer.local || peer.connection != nullptr;
-}
-
-std::vector<route::PeerView> PeerSet::view(bool any_class) const {
-  const TimePoint now = impl_->clock().now();
-  const auto age = [now](TimePoint at) { return std::max(now - at, Duration::zero()); };
-  std::vector<route::PeerView> views;
-  for (const auto& peer : impl_->peers) {
-    if (!impl_->in_view(*peer, any_class)) continue;
-    route::PeerView view;
-    view.address = peer->address;
-    view.span = peer->service->span;
-    view.node_id = peer->node_id;
-    view.numerics_class = peer->service->numerics_class;
-    view.reachable_by_peers = !peer->local;
-    view.round_trip = peer->round_trip;
-    view.round_trip_age = age(peer->round_trip_at);
-    if (peer->round_trip == Duration::zero() && peer->connection) {  // as its hello measured
-      view.round_trip = peer->connection->round_trip();
-      view.round_trip_age = {};
-    }
-    view.layer_time = peer->layer_time;
-    view.layer_time_age = age(peer->layer_time_at);
-    view.layer_samples = peer->layer_samples;
-    if (peer->claims) {
-      view.place = peer->claims->place;
-      view.relayed = peer->claims->relayed;
-      view.claimed_layer_time = peer->claims->layer_time;
-      view.queued_rows = peer->claims->queued_rows;
-      view.free_tokens = peer->claims->free_tokens;
-      view.load_age = age(peer->claims_at);
-    }
-    if (peer->load_at != TimePoint{}) {
-      view.queued_rows = peer->load.queued_rows;
-      view.free_tokens = static_cast<std::uint32_t>(
-          std::min<std::uint64_t>(std::uint64_t{peer->load.free_pages} * peer->service->page_tokens,
-                                  route::kUnknownRoom - 1));
-      view.load_age = age(peer->load_at);
-    }
-    view.banned = now < peer->banned_until;
-    views.push_back(std::move(view));
-  }
-  return views;
-}
-
-std::vector<route::LinkView> PeerSet::links(bool any_class) const {
-  if (impl_->links.empty()) return {};
-  std::unordered_map<std::string, std::uint32_t> indices;
-  std::uint32_t index = 0;
-  for (const auto& peer : impl_->peers) {
-    if (impl_->in_view(*peer, any_class)) indices.emplace(peer->address, index++);
-  }
-  std::vector<route::LinkView> links;
-  const TimePoint now = impl_->clock().now();
-  for (const auto& [ends, link] : impl_->links) {
-    const auto from = indices.find(ends.first);
-    const auto to = indices.find(ends.second);
-    if (from == indices.end() || to == indices.end()) continue;
-    links.push_back({from->second, to->second, link.way, now - link.at});
-  }
-  return links;
-}
-
-void PeerSet::report_link(const std::string& from, const std::string& to, Duration round_trip) {
-  if (impl_->links.size() >= kMaxLinks && !impl_->links.contains({from, to})) return;
-  impl_->links[{from, to}] = {round_trip / 2, impl_->clock().now()};
-}
-
-void PeerSet::report_claims(const std::string& address, const PeerClaims& claims) {
-  Known* peer = impl_->find(address);
-  if (peer == nullptr || peer->local) return;
-  peer->claims = claims;
-  peer->claims_at = impl_->clock().now();
-}
-
-void PeerSet::refresh(Duration max_age) {
-  const TimePoint now = impl_->clock().now();
-  for (const auto& peer : impl_->peers) {
-    if (!peer->connection || peer->refreshing || peer->service->span.empty()) continue;
-    if (peer->load_at != TimePoint{} && now - peer->load_at <= max_age) continue;
-    peer->refreshing = true;
-    net::spawn(impl_->clock().executor(), "driver refresh", Impl::refresh(impl_, *peer));
-  }
-}
-
-net::Task<void> PeerSet::Impl::refresh(std::shared_ptr<Impl> self, Known& peer) {
-  const std::shared_ptr<Connection> connection = peer.connection;
-  const TimePoint asked = self->clock().now();
-  auto asking = connection->call(Verb::ping, wire::encode(wire::Ping{}), {},
-                                 asked + self->options.dial_timeout);
-  const Result<Frame> answer = co_await std::move(asking);
-  peer.refreshing = false;
-  if (self->closed || !answer) co_return;  // silence is for steps and keep-alive to judge
-  const Result<wire::Pong> pong = wire::decode<wire::Pong>(answer->header);
-  if (!pong) co_return connection->fail(pong.error());
-  const TimePoint now = self->clock().now();
-  peer.load = *pong;
-  peer.load_at = now;
-  const Duration sample = now - asked;
-  peer.round_trip = peer.round_trip == Duration::zero()
-                        ? sample
-                        : peer.round_trip + (sample - peer.round_trip) / 8;
-  peer.round_trip_at = now;
-}
-
-NodeId PeerSet::node_id(const std::string& address) const {
-  for (const auto& peer : impl_->peers) {
-    if (peer->address == address) return peer->node_id;
-  }
-  return {};
-}
-
-bool PeerSet::is_connected(const std::string& address) const {
-  for (const auto& peer : impl_->peers) {
-    if (peer->address == address) return peer->connection != nullptr;
-  }
-  return false;
-}
-
-std::vector<std::string> PeerSet::heads() const {
-  const TimePoint now = impl_->clock().now();
-  std::vector<const Known*> offering;
-  for (const auto& peer : impl_->peers) {
-    if (peer->connection && peer->service->head) offering.push_back(peer.get());
-  }
-  std::stable_sort(offering.begin(), offering.end(), [now](const Known* a, const Known* b) {
-    const bool a_banned = now < a->banned_until;
-    const bool b_banned = now < b->banned_until;
-    if (a_banned != b_banned) return b_banned;
-    return a->connection->round_trip() < b->connection->round_trip();
-  });
-  std::vector<std::string> addresses;
-  for (const Known* peer : offering) addresses.push_back(peer->address);
-  return addresses;
-}
-
-std::optional<wire::Service> PeerSet::service() const {
-  for (const auto& peer : impl_->peers) {
-    if (peer->connection) return peer->service;
-  }
-  return std::nullopt;
-}
-
 void PeerSet::report_failure(const std::string& address, const Error& error) {
   if (Known* peer = impl_->find(address)) impl_->failed(*peer, error);
 }
@@ -559,24 +332,6 @@ void PeerSet::disconnect(const std::string& address, const Error& error) {
   const std::shared_ptr<Connection> connection = peer->connection;
   impl_->lost(*peer, error);
   connection->close();
-}
-
-void PeerSet::report_success(const std::string& address, Span span, Duration hop_time,
-                             std::uint32_t rows) {
-  Known* peer = impl_->find(address);
-  if (peer == nullptr || span.empty() || rows == 0) return;
-  peer->failures = 0;
-  peer->banned_until = {};
-  if (rows > 1 && peer->single_rows) return;
-  const Duration sample = hop_time / (span.size() * rows);
-  if (peer->layer_time == Duration::zero() || (rows == 1 && !peer->single_rows)) {
-    peer->layer_time = sample;
-  } else {
-    peer->layer_time += (sample - peer->layer_time) / 8;
-  }
-  peer->single_rows = rows == 1;
-  peer->layer_time_at = impl_->clock().now();
-  ++peer->layer_samples;
 }
 
 void PeerSet::register_session(const SessionId& session, std::weak_ptr<SessionHandler> handler) {
