@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "base/thread.hpp"
 #include "cli/bench.hpp"
 #include "cli/bench_clients.hpp"
 #include "cli/stand_in_model.hpp"
@@ -130,8 +132,12 @@ double others_cpu_us() {
   return cpu_us(CLOCK_PROCESS_CPUTIME_ID) - cpu_us(CLOCK_THREAD_CPUTIME_ID);
 }
 
-Result<double> echo_us() {
+// Threads run where the one that starts them does: servers on the first core, then the client on
+// it too, or on the next.
+Result<double> echo_us(int cores) {
+  pin_this_thread(0);
   auto echo = http::BeastEcho::start();
+  pin_this_thread(cores - 1);
   if (!echo) return echo.error();
   auto client = BareClient::connect((*echo)->port());
   if (!client) return client.error();
@@ -161,13 +167,15 @@ Result<double> token_us(Served& served, const std::string& call, std::string_vie
   return cpu;
 }
 
-Result<Rows> token_rows(const std::string& folder, int rounds) {
+Result<Rows> token_rows(const std::string& folder, int rounds, int cores) {
+  pin_this_thread(0);
   auto served = Served::start(folder, std::chrono::microseconds::zero());
+  pin_this_thread(cores - 1);
   if (!served) return served.error();
   std::vector<double> echo, platform, chat;
   for (int round = 0; round < rounds; ++round) {
     const std::pair<std::vector<double>*, Result<double>> figures[] = {
-        {&echo, echo_us()},
+        {&echo, echo_us(cores)},
         {&platform, token_us(**served, platform_call(kTokens), "\"done\":true")},
         {&chat, token_us(**served, chat_call(kTokens), "[DONE]")}};
     for (const auto& [all, figure] : figures) {
@@ -178,9 +186,30 @@ Result<Rows> token_rows(const std::string& folder, int rounds) {
   Rows rows{row("token, platform's call", median(platform), "µs CPU"),
             row("token, OpenAI's chat", median(chat), "µs CPU")};
   for (BenchRow& row : rows) {
+    row.shape = cores == 1 ? "1 core" : "2 cores";
     beside(row, "bare Beast echo", median(echo));
-    bound(row, "under 30 µs", row.value < 30);
+    // Across cores most of it is the waking of an idle one, of which the echo has as much.
+    if (cores == 1) bound(row, "under 30 µs", row.value < 30);
+    if (cores == 2) bound(row, "under 30 µs above it", row.value - row.other < 30);
   }
+  return rows;
+}
+
+// The same on one core, and with client and server on two.
+Result<Rows> all_token_rows(const std::string& folder, int rounds) {
+  Result<Rows> rows = Rows();
+  const int cores = available_cores();
+  std::thread measuring = start_thread("bench", [&] {  // the caller's own stays where it is
+    rows = token_rows(folder, rounds, 1);
+    if (!rows || cores < 2) return;
+    const Result<Rows> apart = token_rows(folder, rounds, 2);
+    if (!apart) {
+      rows = apart.error();
+      return;
+    }
+    rows->insert(rows->end(), apart->begin(), apart->end());
+  });
+  measuring.join();
   return rows;
 }
 
@@ -300,7 +329,7 @@ Result<Rows> bench_gateway(const BenchOptions& options) {
   const Result<ScratchFolder> scratch = ScratchFolder::make(options.folder);
   if (!scratch) return scratch.error();
   const std::string& folder = scratch->path();
-  Result<Rows> rows = token_rows(folder, options.rounds);
+  Result<Rows> rows = all_token_rows(folder, options.rounds);
   for (const auto part : {stream_rows, idle_rows, ledger_rows}) {
     if (!rows) return rows;
     const Result<Rows> more = part(folder);
