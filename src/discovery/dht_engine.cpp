@@ -19,8 +19,6 @@
 namespace farmesh::discovery {
 namespace {
 
-constexpr int kListenAttempts = 200;  // of 10 ms
-
 /// Of those whose host is numeric: the DHT looks for its own place beginning at them.
 std::vector<lt::udp::endpoint> endpoints_of(const std::vector<std::string>& addresses) {
   std::vector<lt::udp::endpoint> endpoints;
@@ -116,22 +114,9 @@ Result<std::unique_ptr<DhtEngine>> DhtEngine::start(const DhtEngineOptions& opti
   params.disk_io_constructor = lt::disabled_disk_io_constructor;
   auto impl = std::make_unique<Impl>(std::move(params));
   impl->bootstrap = hosts_of(options.bootstrap);
-  std::string failure = "nothing was listened on in time";
-  for (int attempt = 0; attempt < kListenAttempts && impl->port == 0; ++attempt) {
-    impl->session.wait_for_alert(std::chrono::milliseconds(10));
-    std::vector<lt::alert*> alerts;
-    impl->session.pop_alerts(&alerts);
-    for (const lt::alert* alert : alerts) {
-      if (const auto* up = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
-        if (impl->port == 0 && up->socket_type == lt::socket_type_t::utp) {
-          impl->port = static_cast<std::uint16_t>(up->port);
-        }
-      } else if (const auto* down = lt::alert_cast<lt::listen_failed_alert>(alert)) {
-        failure = down->message();
-      }
-    }
-  }
-  if (impl->port == 0) return {Errc::io_error, "the DHT cannot listen: " + failure};
+  const auto port = await_port(impl->session, lt::socket_type_t::utp);
+  if (!port) return Error{port.error().code, "the DHT cannot listen: " + port.error().detail};
+  impl->port = *port;
   auto engine = std::unique_ptr<DhtEngine>(new DhtEngine(std::move(impl)));
   engine->rejoin();
   return engine;

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <cstdint>
 
-#include <libtorrent/alert.hpp>
+#include <libtorrent/alert_types.hpp>
 
 namespace farmesh::discovery {
 namespace {
@@ -76,6 +76,26 @@ std::vector<std::pair<std::string, int>> hosts_of(const std::vector<std::string>
     hosts.emplace_back(std::move(host), port);
   }
   return hosts;
+}
+
+Result<std::uint16_t> await_port(lt::session& session, lt::socket_type_t kind) {
+  constexpr int kAttempts = 200;  // of 10 ms
+  std::string failure = "nothing was listened on in time";
+  std::uint16_t port = 0;
+  for (int attempt = 0; attempt < kAttempts && port == 0; ++attempt) {
+    session.wait_for_alert(std::chrono::milliseconds(10));
+    std::vector<lt::alert*> alerts;
+    session.pop_alerts(&alerts);
+    for (const lt::alert* alert : alerts) {
+      if (const auto* up = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
+        if (port == 0 && up->socket_type == kind) port = static_cast<std::uint16_t>(up->port);
+      } else if (const auto* down = lt::alert_cast<lt::listen_failed_alert>(alert)) {
+        failure = down->message();
+      }
+    }
+  }
+  if (port == 0) return {Errc::io_error, failure};
+  return port;
 }
 
 }  // namespace farmesh::discovery

@@ -19,7 +19,6 @@
 namespace farmesh::discovery {
 namespace {
 
-constexpr int kListenAttempts = 200;                   // of 10 ms
 constexpr std::chrono::milliseconds kPatience{5'000};  // with libtorrent's opening and closing
 constexpr int kAnnounceSeconds = 60;
 constexpr int kMaxPeers = 64;
@@ -157,22 +156,9 @@ Torrent::~Torrent() = default;
 
 Result<std::unique_ptr<Torrent>> Torrent::start(const DhtEngineOptions& options) {
   auto impl = std::make_unique<Impl>(lt::session_params(torrent_settings(options), {}));
-  std::string failure = "nothing was listened on in time";
-  for (int attempt = 0; attempt < kListenAttempts && impl->port == 0; ++attempt) {
-    impl->session.wait_for_alert(std::chrono::milliseconds(10));
-    std::vector<lt::alert*> alerts;
-    impl->session.pop_alerts(&alerts);
-    for (const lt::alert* alert : alerts) {
-      if (const auto* up = lt::alert_cast<lt::listen_succeeded_alert>(alert)) {
-        if (up->socket_type == lt::socket_type_t::tcp) {
-          impl->port = static_cast<std::uint16_t>(up->port);
-        }
-      } else if (const auto* down = lt::alert_cast<lt::listen_failed_alert>(alert)) {
-        failure = down->message();
-      }
-    }
-  }
-  if (impl->port == 0) return {Errc::io_error, "torrents cannot listen: " + failure};
+  const auto port = await_port(impl->session, lt::socket_type_t::tcp);
+  if (!port) return Error{port.error().code, "torrents cannot listen: " + port.error().detail};
+  impl->port = *port;
   for (const auto& node : hosts_of(options.bootstrap)) impl->session.add_dht_node(node);
   return std::unique_ptr<Torrent>(new Torrent(std::move(impl)));
 }
