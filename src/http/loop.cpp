@@ -47,7 +47,10 @@ Loop::Loop(std::string_view thread_name, std::chrono::milliseconds period,
   });
 }
 
-Loop::~Loop() {
+Loop::~Loop() { stop(); }
+
+void Loop::stop() {
+  if (!impl_->thread.joinable()) return;
   post([impl = impl_.get()] {
     impl->stopping = true;
     impl->timer.cancel();

@@ -12,13 +12,17 @@ class Loop {
  public:
   /// `tick` runs on the loop's thread, `period` after period, from the start on.
   Loop(std::string_view thread_name, std::chrono::milliseconds period, std::function<void()> tick);
-  /// Runs what is posted still, then ends the thread. Every Socket must be closed by then.
+  /// Stops. Every Socket must be gone by then.
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
   /// From any thread.
   void post(std::function<void()> work);
+
+  /// Runs what is posted still, then ends the thread; from another thread. Sockets may be destroyed
+  /// on the caller's thread from then on.
+  void stop();
 
   /// Told once after each await_…; on the loop's thread.
   class Ready {

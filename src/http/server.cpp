@@ -37,7 +37,10 @@ struct LoopRoom {
   explicit LoopRoom(std::chrono::milliseconds period)
       : loop("http io", period, [this] { check_all(); }) {}
   ~LoopRoom() {
-    loop.post([this] { connections.clear(); });  // before the loop that they refer to
+    // A connection accepted at the last moment comes in by a post of its own: only once nothing is
+    // posted any more are these all, and they go before the loop that they refer to.
+    loop.stop();
+    connections.clear();
   }
 
   void check_all() {
@@ -47,7 +50,7 @@ struct LoopRoom {
     if (on_tick) on_tick();
   }
 
-  std::unordered_set<std::shared_ptr<Connection>> connections;  // the loop's thread only
+  std::unordered_set<std::shared_ptr<Connection>> connections;  // the loop's thread, while it runs
   std::function<void()> on_tick;
   Loop loop;  // last: its thread ends before what it uses
 };

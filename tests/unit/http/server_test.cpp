@@ -215,6 +215,15 @@ TEST_SUITE("http/server") {
     CHECK(client.read_to_end().empty());
   }
 
+  TEST_CASE("a server can end while a connection comes in") {
+    for (int i = 0; i < 50; ++i) {
+      auto server = serve(echo_router());
+      RawClient client(server->port());
+      server.reset();
+      CHECK(client.ask(get("/hello")).empty());
+    }
+  }
+
   TEST_CASE("what cannot be listened at is told") {
     const auto server = serve(echo_router());
     ServerOptions options;
