@@ -90,19 +90,32 @@ function(farmesh_test name)
   # Where the libraries lie that are opened at run time.
   set_target_properties(test_${name} PROPERTIES BUILD_RPATH ${FARMESH_PRODUCT_DIR})
   add_test(NAME ${name} COMMAND test_${name})
+  if(NOT TEST_TORCH)
+    set(no_engine NO_ENGINE)
+  endif()
   farmesh_describe_test(${name} LABELS ${name} ${TEST_LABELS}
-    ENVIRONMENT ${TEST_ENVIRONMENT} TIMEOUT ${TEST_TIMEOUT})
+    ENVIRONMENT ${TEST_ENVIRONMENT} TIMEOUT ${TEST_TIMEOUT} ${no_engine})
 endfunction()
 
-# farmesh_describe_test(NAME LABELS label … [ENVIRONMENT A=b …] [TIMEOUT seconds]): the properties
-# of a ctest entry, however it was added. The tests find this build's engine and program.
+# farmesh_describe_test(NAME LABELS label … [ENVIRONMENT A=b …] [TIMEOUT seconds] [NO_ENGINE]): the
+# properties of a ctest entry, however it was added. The tests find this build's engine and program.
+# NO_ENGINE: neither the test nor what it starts opens libfarmesh_torch.
 function(farmesh_describe_test name)
-  cmake_parse_arguments(TEST "" "TIMEOUT" "LABELS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(TEST "NO_ENGINE" "TIMEOUT" "LABELS;ENVIRONMENT" ${ARGN})
   if(NOT TEST_TIMEOUT)
     set(TEST_TIMEOUT 300)
   endif()
   if(FARMESH_SANITIZE)
     math(EXPR TEST_TIMEOUT "${TEST_TIMEOUT} * 4")
+    # An intercepted dlopen() does not look where the executable says.
+    list(APPEND TEST_ENVIRONMENT "LD_LIBRARY_PATH=${FARMESH_PRODUCT_DIR}")
+    set(leaks "suppressions=${PROJECT_SOURCE_DIR}/tools/lsan.supp")
+    if(NOT TEST_NO_ENGINE)
+      # GCC 12's LeakSanitizer crashes in the thread-locals of libtorch's libraries. Without
+      # thread-locals it takes for lost what OpenSSL keeps for each thread.
+      set(leaks "use_tls=0:suppressions=${PROJECT_SOURCE_DIR}/tools/lsan_engine.supp")
+    endif()
+    list(APPEND TEST_ENVIRONMENT "LSAN_OPTIONS=${leaks}")
   endif()
   # ctest starts tests by falling cost: the quick ones first, so that a slip shows at once.
   set(cost 100)
@@ -132,6 +145,6 @@ function(farmesh_fuzz name)
   else()
     target_sources(fuzz_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/fuzz/replay_main.cpp)
     add_test(NAME fuzz_${name} COMMAND fuzz_${name} ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
-    farmesh_describe_test(fuzz_${name} LABELS fuzz TIMEOUT 120)
+    farmesh_describe_test(fuzz_${name} LABELS fuzz TIMEOUT 120 NO_ENGINE)
   endif()
 endfunction()
