@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
-namespace farmesh {
+#include <farmesh/export.hpp>
+
+namespace farmesh::inline FARMESH_ABI {
 
 struct DiscoveryOptions {
   /// Nodes to begin with, each "HOST:PORT" or "/ip4|ip6|dns/HOST/tcp|udp/PORT[/p2p/ID]"; one text
@@ -21,4 +23,4 @@ struct DiscoveryOptions {
   bool enabled() const noexcept { return !bootstrap.empty() || dht_port || public_dht; }
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

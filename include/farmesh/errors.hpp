@@ -10,7 +10,7 @@
 
 #include <farmesh/export.hpp>
 
-namespace farmesh {
+namespace farmesh::inline FARMESH_ABI {
 
 enum class Errc : std::uint16_t {
   ok = 0,
@@ -118,4 +118,4 @@ FARMESH_API bool should_reroute(Errc code) noexcept;
 /// The Errc with this number, or `remote_unknown` when no such number exists.
 FARMESH_API Errc errc_from_number(std::uint16_t number) noexcept;
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

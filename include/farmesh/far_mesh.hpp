@@ -32,11 +32,11 @@
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
 
-namespace farmesh {
-
-namespace sdk {
+namespace farmesh::sdk {
 class Backend;
-}
+}  // namespace farmesh::sdk
+
+namespace farmesh::inline FARMESH_ABI {
 
 /// What to do about a failure: the SDKs have an exception class for each.
 enum class MeshFailure : std::uint8_t {
@@ -263,4 +263,4 @@ class FARMESH_API FarMesh {
   std::shared_ptr<sdk::Backend> backend_;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

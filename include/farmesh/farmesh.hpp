@@ -7,6 +7,7 @@
 #include <farmesh/errors.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/far_mesh.hpp>
+#include <farmesh/hidden_session.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/ledger.hpp>
 #include <farmesh/model.hpp>
@@ -17,9 +18,9 @@
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
 
-namespace farmesh {
+namespace farmesh::inline FARMESH_ABI {
 
 /// Of the library that runs, such as "0.1.0".
 FARMESH_API std::string_view version() noexcept;
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

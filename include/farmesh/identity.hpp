@@ -6,7 +6,9 @@
 
 #include <string>
 
-namespace farmesh {
+#include <farmesh/export.hpp>
+
+namespace farmesh::inline FARMESH_ABI {
 
 struct IdentityOptions {
   /// A folder that keeps the node's key, made at its first start. Nodes on one machine may share
@@ -18,4 +20,4 @@ struct IdentityOptions {
   std::string mesh_key_file;    // the private mesh's own key, in place of a token
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

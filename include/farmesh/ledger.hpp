@@ -21,11 +21,11 @@
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
 
-namespace farmesh {
-
-namespace ledger {
+namespace farmesh::ledger {
 class Store;
-}
+}  // namespace farmesh::ledger
+
+namespace farmesh::inline FARMESH_ABI {
 
 using LedgerTime = std::chrono::sys_time<std::chrono::milliseconds>;
 
@@ -239,4 +239,4 @@ class FARMESH_API ContributionLedger {
   std::shared_ptr<ledger::Store> store_;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

@@ -19,13 +19,14 @@
 
 #include <farmesh/discovery.hpp>
 #include <farmesh/export.hpp>
+#include <farmesh/hidden_session.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
 #include <farmesh/weights.hpp>
 
-namespace farmesh {
+namespace farmesh::inline FARMESH_ABI {
 
 struct ModelOptions {
   /// Hugging Face layout (config.json, the tokenizer's files, safetensors), or "ORG/NAME", an id at
@@ -73,6 +74,7 @@ struct ModelSummary {
   std::string architecture;
   std::uint32_t num_layers = 0;
   std::uint32_t hidden_size = 0;
+  DType hidden_dtype = DType::bf16;  // of hidden states, here and between peers
   std::uint32_t vocab_size = 0;
   std::uint32_t context_tokens = 0;
   bool has_chat_template = false;
@@ -98,6 +100,16 @@ class FARMESH_API DistributedModel {
   /// Nothing is sent before the first turn. Fails with invalid_argument.
   Result<Session> open_session(const SessionOptions& options = {}) const;
 
+  /// The layers alone, without the head. Nothing is sent before the first run(). Fails with
+  /// unsupported with a head on a peer.
+  Result<HiddenSession> open_hidden_session(const SessionOptions& options = {}) const;
+  /// What the layers are given for these tokens: [ids, hidden]. Fails with invalid_argument (none,
+  /// or outside the vocabulary), context_exceeded, unsupported with a head on a peer, busy.
+  Result<Rows> embed(const std::vector<TokenId>& ids) const;
+  /// What the head makes of the layers' output `hidden`, of at most 256 rows: [rows, vocabulary],
+  /// f32. Fails with invalid_argument, unsupported with a head on a peer, busy.
+  Result<Rows> logits(const Rows& hidden) const;
+
   /// `add_special`: what the model puts around a text, such as its beginning-of-text token.
   Result<std::vector<TokenId>> encode(std::string_view text, bool add_special = true) const;
   /// Special tokens are left out; bytes that are no UTF-8 become U+FFFD.
@@ -118,4 +130,4 @@ class FARMESH_API DistributedModel {
   std::shared_ptr<Impl> impl_;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

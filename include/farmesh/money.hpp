@@ -12,7 +12,9 @@
 #include <string>
 #include <string_view>
 
-namespace farmesh {
+#include <farmesh/export.hpp>
+
+namespace farmesh::inline FARMESH_ABI {
 
 class Far {
  public:
@@ -97,4 +99,4 @@ class Far {
   std::int64_t units_ = 0;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

@@ -20,7 +20,7 @@
 #include <farmesh/types.hpp>
 #include <farmesh/weights.hpp>
 
-namespace farmesh {
+namespace farmesh::inline FARMESH_ABI {
 
 /// How a peer takes the layers that the mesh serves worst, and goes elsewhere when others are.
 struct LayerChoice {
@@ -133,4 +133,4 @@ class FARMESH_API Peer {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

@@ -9,8 +9,9 @@
 #include <variant>
 
 #include <farmesh/errors.hpp>
+#include <farmesh/export.hpp>
 
-namespace farmesh {
+namespace farmesh::inline FARMESH_ABI {
 
 struct Error {
   Errc code = Errc::ok;
@@ -66,4 +67,4 @@ class [[nodiscard]] Result<void> {
   bool ok_ = true;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace farmesh {
+#include <farmesh/export.hpp>
+
+namespace farmesh::inline FARMESH_ABI {
 
 struct LogitBias {
   std::uint32_t token = 0;
@@ -27,4 +29,4 @@ struct SamplingOptions {
   std::uint32_t top_logprobs = 0;  // alternatives reported with each token, at most 20
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

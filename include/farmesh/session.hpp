@@ -2,12 +2,14 @@
 //
 // Opened by DistributedModel::open_session() (model.hpp). A Session runs one turn at a time; its
 // TokenStream is read by one thread, and cancel() may come from any. Different sessions are
-// independent. Calls block; no callback of yours runs on a thread of the library's.
+// independent. Calls block; only TokenStream::on_ready() calls back on a thread of the library's.
 // After fork() the child may only destroy these objects: everything else fails with unsupported.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -21,12 +23,12 @@
 #include <farmesh/sampling.hpp>
 #include <farmesh/types.hpp>
 
-namespace farmesh {
-
-namespace driver {
+namespace farmesh::driver {
 class Bill;
 struct NodeChoice;
-}  // namespace driver
+}  // namespace farmesh::driver
+
+namespace farmesh::inline FARMESH_ABI {
 
 struct SessionOptions {
   /// Most tokens of the session, prompts and output of all turns; 0: the model's whole context.
@@ -134,6 +136,14 @@ class FARMESH_API TokenStream {
   /// was read, and again by each later call.
   Result<std::optional<Token>> next();
 
+  /// Waits at most so long until next() will not; whether that is so. From any thread.
+  bool wait(std::chrono::milliseconds at_most) const;
+
+  /// Calls `wake` once, as soon as next() will not wait: now, on this thread, or later on one of
+  /// the library's, where it must return at once. A later call replaces an earlier one that still
+  /// waits. For event loops, which must not wait.
+  void on_ready(std::function<void()> wake);
+
   /// Ends the turn and frees its cache on every peer at once. Tokens not yet read are dropped.
   /// From any thread; idempotent. The session stays usable.
   void cancel();
@@ -207,4 +217,4 @@ class FARMESH_API Session {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

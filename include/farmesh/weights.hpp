@@ -8,7 +8,9 @@
 #include <functional>
 #include <string>
 
-namespace farmesh {
+#include <farmesh/export.hpp>
+
+namespace farmesh::inline FARMESH_ABI {
 
 struct DownloadProgress {
   std::uint64_t done_bytes = 0;  // of this fetch, with what was there before
@@ -31,4 +33,4 @@ struct WeightsOptions {
   std::function<void(const DownloadProgress&)> on_download;
 };
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

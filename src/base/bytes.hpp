@@ -59,8 +59,14 @@ class AlignedBuffer {
 class Payload {
  public:
   Payload() = default;
-  explicit Payload(AlignedBuffer buffer)
-      : owner_(std::make_shared<const AlignedBuffer>(std::move(buffer))), view_(owner_->view()) {}
+  explicit Payload(AlignedBuffer buffer) {
+    auto owner = std::make_shared<const AlignedBuffer>(std::move(buffer));
+    view_ = owner->view();
+    owner_ = std::move(owner);
+  }
+  /// Somebody else's memory, which `owner` keeps where it is and nobody changes.
+  Payload(std::shared_ptr<const void> owner, ByteView bytes)
+      : owner_(std::move(owner)), view_(bytes) {}
 
   static Payload copy_of(ByteView bytes) {
     AlignedBuffer buffer(bytes.size());
@@ -81,7 +87,7 @@ class Payload {
   }
 
  private:
-  std::shared_ptr<const AlignedBuffer> owner_;
+  std::shared_ptr<const void> owner_;
   ByteView view_;
 };
 

@@ -1,6 +1,6 @@
 #include <farmesh/errors.hpp>
 
-namespace farmesh {
+namespace farmesh::inline FARMESH_ABI {
 
 std::string_view name(Errc code) noexcept {
   switch (code) {
@@ -177,4 +177,4 @@ Errc errc_from_number(std::uint16_t number) noexcept {
   return name(code) == "unknown" ? Errc::remote_unknown : code;
 }
 
-}  // namespace farmesh
+}  // namespace farmesh::inline FARMESH_ABI

@@ -1,4 +1,4 @@
-// The small words every room shares: those of the public header, dtypes, ids, time.
+// The small words every room shares: those of the public header, ids, time.
 #pragma once
 
 #include <array>
@@ -15,31 +15,6 @@ namespace farmesh {
 
 using TimePoint = std::chrono::steady_clock::time_point;  // monotonic; virtual in simulations
 using Duration = std::chrono::steady_clock::duration;
-
-/// Element types of weights, activations and caches. Numbers are part of the wire protocol.
-enum class DType : std::uint8_t { f32 = 0, bf16 = 1, f16 = 2, i8 = 3, u32 = 4 };
-
-constexpr std::size_t bytes_of(DType dtype) noexcept {
-  switch (dtype) {
-    case DType::f32:
-    case DType::u32: return 4;
-    case DType::bf16:
-    case DType::f16: return 2;
-    case DType::i8: return 1;
-  }
-  return 0;
-}
-
-constexpr std::string_view name(DType dtype) noexcept {
-  switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::bf16: return "bf16";
-    case DType::f16: return "f16";
-    case DType::i8: return "i8";
-    case DType::u32: return "u32";
-  }
-  return "?";
-}
 
 /// The residual stream's dtype: f32 for f32, else bf16, rounded after every block, so that
 /// where a model is split cannot change a bit.

@@ -28,9 +28,7 @@ bool contains(const std::vector<TokenId>& ids, TokenId id) {
 
 Conversation::Conversation(const SharedModel& model, const SessionOptions& options)
     : model_(model),
-      context_tokens_(options.context_tokens == 0
-                          ? model.context_tokens
-                          : std::min(options.context_tokens, model.context_tokens)),
+      context_tokens_(model.context_of(options.context_tokens)),
       warm_standby_(options.warm_standby) {}
 
 std::unique_ptr<TurnRunner> Conversation::make_runner() {

@@ -9,7 +9,7 @@
 
 #include "client/chat.hpp"
 #include "client/conversation.hpp"
-#include "client/process_guard.hpp"
+#include "client/network_held.hpp"
 #include "client/session_factory.hpp"
 #include "client/token_queue.hpp"
 #include "sampling/sampler.hpp"
@@ -17,47 +17,11 @@
 namespace farmesh {
 namespace {
 
-// A conversation as the caller's thread holds it: used and let go on the network thread only.
-class ConversationRef {
- public:
-  ConversationRef(std::shared_ptr<const client::SharedModel> model,
-                  std::shared_ptr<client::Conversation> conversation)
-      : model_(std::move(model)), conversation_(std::move(conversation)) {}
-  ConversationRef(const ConversationRef&) = default;
-  ConversationRef(ConversationRef&&) noexcept = default;
-  ConversationRef& operator=(const ConversationRef&) = delete;
-  ConversationRef& operator=(ConversationRef&&) noexcept = delete;
-
-  ~ConversationRef() {
-    if (!conversation_) return;
-    if (guard_.forked()) {
-      // Neither the thread nor its locks can be used: both are left to the process's end.
-      new ConversationRef(std::move(*this));
-      return;
-    }
-    asio::post(model_->runtime->executor(), [last = std::move(conversation_)] {});
-  }
-
-  // For what Conversation offers between turns.
-  const client::Conversation* operator->() const noexcept { return conversation_.get(); }
-  const client::Conversation& operator*() const noexcept { return *conversation_; }
-  std::weak_ptr<client::Conversation> weak() const noexcept { return conversation_; }
-  const client::SharedModel& model() const noexcept { return *model_; }
-  const client::ProcessGuard& guard() const noexcept { return guard_; }
-
-  template <class Fn>
-  void post(Fn fn) const {
-    asio::post(model_->runtime->executor(),
-               [conversation = conversation_, fn = std::move(fn)]() mutable { fn(*conversation); });
-  }
-
- private:
-  client::ProcessGuard guard_;
-  std::shared_ptr<const client::SharedModel> model_;
-  std::shared_ptr<client::Conversation> conversation_;
-};
+using ConversationRef = client::NetworkHeld<client::Conversation>;
 
 }  // namespace
+
+inline namespace FARMESH_ABI {
 
 std::string_view name(FinishReason reason) noexcept {
   switch (reason) {
@@ -68,6 +32,8 @@ std::string_view name(FinishReason reason) noexcept {
   }
   return "none";
 }
+
+}  // namespace FARMESH_ABI
 
 // --- TokenStream ---------------------------------------------------------------------------------
 
@@ -98,6 +64,15 @@ Result<std::optional<Token>> TokenStream::next() {
     return usable.error();
   }
   return impl_->queue->pop();
+}
+
+bool TokenStream::wait(std::chrono::milliseconds at_most) const {
+  return impl_->conversation.guard().forked() || impl_->queue->wait(at_most);
+}
+
+void TokenStream::on_ready(std::function<void()> wake) {
+  if (impl_->conversation.guard().forked()) return wake();
+  impl_->queue->on_ready(std::move(wake));
 }
 
 void TokenStream::cancel() {
@@ -173,7 +148,8 @@ struct Session::Impl {
     const client::TurnMeter meter(model().runtime->clock().now(),
                                   std::uint32_t(request.ids.size()));
     // The queue is read by streams, which keep the conversation: no reference back to it here.
-    auto on_room = [executor = model().runtime->executor(), weak = conversation.weak()] {
+    auto on_room = [executor = model().runtime->executor(),
+                    weak = std::weak_ptr(conversation.shared())] {
       asio::post(executor, [weak] {
         if (const auto alive = weak.lock()) alive->resume();
       });

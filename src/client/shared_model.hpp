@@ -6,6 +6,7 @@
 // template.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -42,6 +43,11 @@ struct SharedModel {
   std::vector<std::uint8_t> prefix_key;  // what page names are made with
 
   std::vector<std::string> peer_addresses;  // told to a head on a peer
+
+  /// Of a session that was opened with SessionOptions::context_tokens.
+  std::uint32_t context_of(std::uint32_t wanted) const {
+    return wanted == 0 ? context_tokens : std::min(wanted, context_tokens);
+  }
 };
 
 }  // namespace farmesh::client

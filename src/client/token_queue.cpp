@@ -14,20 +14,24 @@ TokenQueue::TokenQueue(Error error)
     : capacity_(1), meter_({}, 0), error_(std::move(error)), ended_(true) {}
 
 void TokenQueue::push(Token token, const wire::TokenMessage& message, TimePoint now) {
-  {
-    const std::lock_guard lock(mutex_);
-    meter_.record(message, now);
-    if (!cancelled_) tokens_.push_back(std::move(token));
-  }
-  changed_.notify_all();
+  std::unique_lock lock(mutex_);
+  meter_.record(message, now);
+  if (!cancelled_) tokens_.push_back(std::move(token));
+  wake(std::move(lock));
 }
 
 void TokenQueue::push_again(Token token) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (!cancelled_) tokens_.push_back(std::move(token));
-  }
+  std::unique_lock lock(mutex_);
+  if (!cancelled_) tokens_.push_back(std::move(token));
+  wake(std::move(lock));
+}
+
+// Tells whoever waits, outside the lock.
+void TokenQueue::wake(std::unique_lock<std::mutex> lock) {
+  const std::function<void()> waiting = std::exchange(wake_, nullptr);
+  lock.unlock();
   changed_.notify_all();
+  if (waiting) waiting();
 }
 
 void TokenQueue::prompt_made(std::vector<RouteUsage> routes) {
@@ -36,22 +40,18 @@ void TokenQueue::prompt_made(std::vector<RouteUsage> routes) {
 }
 
 void TokenQueue::finish(FinishReason reason, std::uint32_t recoveries) {
-  {
-    const std::lock_guard lock(mutex_);
-    meter_.finish(cancelled_ ? FinishReason::cancelled : reason, recoveries);
-    ended_ = true;
-  }
-  changed_.notify_all();
+  std::unique_lock lock(mutex_);
+  meter_.finish(cancelled_ ? FinishReason::cancelled : reason, recoveries);
+  ended_ = true;
+  wake(std::move(lock));
 }
 
 void TokenQueue::fail(Error error, std::uint32_t recoveries) {
-  {
-    const std::lock_guard lock(mutex_);
-    meter_.finish(FinishReason::none, recoveries);
-    error_ = std::move(error);
-    ended_ = true;
-  }
-  changed_.notify_all();
+  std::unique_lock lock(mutex_);
+  meter_.finish(FinishReason::none, recoveries);
+  error_ = std::move(error);
+  ended_ = true;
+  wake(std::move(lock));
 }
 
 bool TokenQueue::full() const {
@@ -69,7 +69,7 @@ Result<std::optional<Token>> TokenQueue::pop() {
   bool has_room = false;
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return !tokens_.empty() || ended_ || cancelled_; });
+    changed_.wait(lock, [this] { return ready(); });
     if (cancelled_) return std::optional<Token>();
     if (tokens_.empty()) {
       if (error_) return *error_;
@@ -83,15 +83,29 @@ Result<std::optional<Token>> TokenQueue::pop() {
   return token;
 }
 
-bool TokenQueue::cancel() {
+bool TokenQueue::wait(std::chrono::milliseconds at_most) const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, at_most, [this] { return ready(); });
+}
+
+void TokenQueue::on_ready(std::function<void()> wake) {
   {
     const std::lock_guard lock(mutex_);
-    if (ended_ || cancelled_) return false;
-    cancelled_ = true;
-    tokens_.clear();
-    meter_.finish(FinishReason::cancelled, 0);
+    if (!ready()) {
+      wake_.swap(wake);
+      return;  // an earlier one is destroyed outside the lock
+    }
   }
-  changed_.notify_all();
+  wake();
+}
+
+bool TokenQueue::cancel() {
+  std::unique_lock lock(mutex_);
+  if (ended_ || cancelled_) return false;
+  cancelled_ = true;
+  tokens_.clear();
+  meter_.finish(FinishReason::cancelled, 0);
+  wake(std::move(lock));
   return true;
 }
 

@@ -4,6 +4,7 @@
 // waits; it asks full() and stays away (gated_head.hpp). Safe from any thread.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -42,6 +43,8 @@ class TokenQueue {
   // --- the reader
   /// Waits. Nothing at the end, or after cancel().
   Result<std::optional<Token>> pop();
+  bool wait(std::chrono::milliseconds at_most) const;  // as TokenStream has them
+  void on_ready(std::function<void()> wake);
   /// Drops what waits and ends the stream for the reader; the writer learns of it later. False
   /// when the turn had ended already.
   bool cancel();
@@ -52,11 +55,15 @@ class TokenQueue {
   std::optional<Error> error() const;
 
  private:
+  bool ready() const { return !tokens_.empty() || ended_ || cancelled_; }
+  void wake(std::unique_lock<std::mutex> lock);
+
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   const std::size_t capacity_;
   const std::function<void()> on_room_;
   std::deque<Token> tokens_;
+  std::function<void()> wake_;
   TurnMeter meter_;
   std::optional<Error> error_;
   bool ended_ = false;

@@ -12,6 +12,8 @@
 
 namespace farmesh {
 
+inline namespace FARMESH_ABI {
+
 std::string_view name(SessionStatus status) noexcept {
   switch (status) {
     case SessionStatus::active: return "active";
@@ -21,6 +23,8 @@ std::string_view name(SessionStatus status) noexcept {
   }
   return "?";
 }
+
+}  // namespace FARMESH_ABI
 
 namespace {
 

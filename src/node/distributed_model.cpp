@@ -40,6 +40,22 @@ Result<Session> DistributedModel::open_session(const SessionOptions& options) co
   return client::make_session(std::move(shared), options);
 }
 
+Result<HiddenSession> DistributedModel::open_hidden_session(const SessionOptions& options) const {
+  if (const Result<void> usable = impl_->guard.check(); !usable) return usable.error();
+  std::shared_ptr<const client::SharedModel> shared(impl_->model, &impl_->model->shared());
+  return client::make_hidden_session(std::move(shared), options);
+}
+
+Result<Rows> DistributedModel::embed(const std::vector<TokenId>& ids) const {
+  if (const Result<void> usable = impl_->guard.check(); !usable) return usable.error();
+  return client::embed(impl_->model->shared(), ids);
+}
+
+Result<Rows> DistributedModel::logits(const Rows& hidden) const {
+  if (const Result<void> usable = impl_->guard.check(); !usable) return usable.error();
+  return client::logits(impl_->model->shared(), hidden);
+}
+
 Result<std::vector<TokenId>> DistributedModel::encode(std::string_view text,
                                                       bool add_special) const {
   text::EncodeOptions encoding;

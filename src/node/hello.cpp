@@ -2,11 +2,9 @@
 
 #include <farmesh/farmesh.hpp>
 
-namespace farmesh {
+std::string_view farmesh::version() noexcept { return FARMESH_VERSION; }
 
-std::string_view version() noexcept { return FARMESH_VERSION; }
-
-namespace node {
+namespace farmesh::node {
 
 std::string software_name() { return "farmesh " + std::string(version()); }
 
@@ -17,5 +15,4 @@ wire::Hello client_hello(const NodeId& self) {
   return hello;
 }
 
-}  // namespace node
-}  // namespace farmesh
+}  // namespace farmesh::node

@@ -287,6 +287,7 @@ ModelSummary OpenModel::summary() {
   summary.architecture = config_.architecture;
   summary.num_layers = config_.num_layers;
   summary.hidden_size = config_.hidden_size;
+  summary.hidden_dtype = shared_.residual;
   summary.vocab_size = config_.vocab_size;
   summary.context_tokens = config_.max_position;
   summary.has_chat_template = bool(shared_.chat_template);

@@ -37,6 +37,8 @@ MeshFailure kind_of(Errc code) noexcept {
 
 }  // namespace
 
+inline namespace FARMESH_ABI {
+
 std::string_view name(MeshFailure kind) noexcept {
   switch (kind) {
     case MeshFailure::invalid_request: return "invalid_request";
@@ -69,6 +71,8 @@ MeshError mesh_error(const Error& error) {
   told.message = error.detail;
   return told;
 }
+
+}  // namespace FARMESH_ABI
 
 MeshError sdk::invalid_request(std::string message) {
   return mesh_error({Errc::invalid_argument, std::move(message)});

@@ -1,5 +1,6 @@
 #include "client/token_queue.hpp"
 
+#include <chrono>
 #include <thread>
 
 #include <doctest/doctest.h>
@@ -31,6 +32,31 @@ TEST_SUITE("client/token_queue") {
     CHECK_FALSE(*queue.pop());
     CHECK(queue.usage().tokens == 2);
     CHECK(queue.usage().finish == FinishReason::stop);
+  }
+
+  TEST_CASE("who must not wait is woken once, by a token, the end or a cancel") {
+    int woken = 0;
+    const auto wake = [&woken] { ++woken; };
+    auto queue = make_queue(4);
+    CHECK_FALSE(queue.wait(std::chrono::milliseconds(0)));
+    queue.on_ready([] { FAIL("a later call replaces it"); });
+    queue.on_ready(wake);
+    CHECK(woken == 0);
+    push(queue, 7);
+    push(queue, 8);
+    CHECK(woken == 1);
+    CHECK(queue.wait(std::chrono::milliseconds(0)));
+    queue.on_ready(wake);  // there is something: at once
+    CHECK(woken == 2);
+    CHECK(*queue.pop());
+    CHECK(*queue.pop());
+    queue.on_ready(wake);
+    queue.finish(FinishReason::stop, 0);
+    CHECK(woken == 3);
+    auto cancelled = make_queue(4);
+    cancelled.on_ready(wake);
+    CHECK(cancelled.cancel());
+    CHECK(woken == 4);
   }
 
   TEST_CASE("a failure is told after the tokens before it") {
