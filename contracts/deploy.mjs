@@ -14,7 +14,8 @@
 //   --notice SEC          of withdrawals (691200, eight days)
 //
 // A key comes from a file, never from a flag or the environment, where others could read it.
-// addresses.anvil.json remembers the local deployment; no other is written down.
+// addresses.json is the address book: of the local chain alone, where the first deployment of its first
+// account always lands. addresses.anvil.json remembers what was deployed last; no other is written down.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'

@@ -1,7 +1,7 @@
 // The deploy script as people run it: a process, its exit status, its JSON.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -40,6 +40,20 @@ describe('deploy.mjs', { skip: measuring && 'it deploys another build' }, () => 
     assert.equal(await chain.read(escrow, 'hasRole', [idOf('SETTLER_ROLE'), settler]), true)
     assert.equal(await chain.read(escrow, 'withdrawalNotice'), 7200n)
     assert.equal(await chain.read(token, 'balanceOf', [told.admin]), far('5'))
+  })
+
+  test('on a local chain of its own puts them where the address book says, which knows no other', async () => {
+    const book = JSON.parse(readFileSync(join(root, 'addresses.json'), 'utf8'))
+    assert.deepEqual(Object.keys(book), ['anvil'])
+    const fresh = await startAnvil()
+    try {
+      const { status, stdout, stderr } = await run('--network', 'anvil', '--rpc', fresh.url)
+      assert.equal(status, 0, stderr)
+      const { chain_id, token, escrow } = JSON.parse(stdout)
+      assert.deepEqual({ chain_id, token, escrow }, book.anvil)
+    } finally {
+      fresh.stop()
+    }
   })
 
   test('says what is wrong, and sends nothing to another chain than the one named', async () => {
