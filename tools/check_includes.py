@@ -33,8 +33,8 @@ ARROWS = {
     "evm": ["http"],
     "ledger": ["wire", "identity"],
     "payout": ["ledger", "evm"],
-    "gateway": ["client", "ledger", "http", "evm"],
-    "cli": ["node", "gateway", "payout"],
+    "gateway": ["client", "http", "payout"],
+    "cli": ["node", "gateway"],
 }
 NETWORKED = {"net", "serve", "discovery", "driver", "node", "client", "cli"}
 ALL = set(ARROWS)

@@ -1,5 +1,6 @@
 #include "gateway/account_codec.hpp"
 
+#include "evm/contract_wallet.hpp"
 #include "gateway/json_fields.hpp"
 
 namespace farmesh::gateway {
@@ -10,7 +11,7 @@ Checked<LoginRequest> parse_login(std::string_view text) {
   JsonFields fields(*body);
   LoginRequest login;
   login.wallet = fields.required_text("wallet_address", 64);
-  login.signature = fields.required_text("signature", 256);
+  login.signature = fields.required_text("signature", 2 + 2 * evm::kMaxSignatureBytes);
   login.message = fields.required_text("message", 1'024);
   fields.refuse_others();
   if (fields.failed()) return fields.problem();

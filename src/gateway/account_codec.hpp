@@ -11,7 +11,7 @@ namespace farmesh::gateway {
 
 struct LoginRequest {
   std::string wallet;     // at most 64 bytes, as it came
-  std::string signature;  // 256
+  std::string signature;  // 2,050
   std::string message;    // 1,024
 };
 

@@ -227,6 +227,7 @@ http::Router Coordinator::router() {
   impl_->registry.add_routes(router);
   return router;
 }
+  add_reservation_routes(router, impl_->services);
 
 http::Reply Coordinator::render(const http::Problem& refused, std::string_view path) {
   const Problem problem{refused.status, refused.code, refused.message, {}};

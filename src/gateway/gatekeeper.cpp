@@ -55,7 +55,7 @@ Caller caller_of(const ledger::ApiKey& key) {
 Gatekeeper::Gatekeeper(std::shared_ptr<ledger::Store> store, GatekeeperOptions options,
                        std::shared_ptr<RateLimits> limits)
     : store_(std::move(store)),
-      options_(options),
+      options_(std::move(options)),
       limits_(limits ? std::move(limits) : std::make_shared<RateLimiter>()) {}
 
 Checked<Caller> Gatekeeper::of_key(const std::string& key, const http::Request& request) {
@@ -183,10 +183,16 @@ Checked<std::string> Gatekeeper::log_in(const std::string& wallet, const std::st
       evm::parse_address(message.substr(kGreeting.size(), at - kGreeting.size()));
   const std::size_t begin = at + kNonceLine.size();
   const std::string nonce = message.substr(begin, message.find('\n', begin) - begin);
-  const Result<evm::Signature> given = evm::Signature::parse(signature);
+  const Result<evm::Bytes> given = evm::parse_hex0x(signature, evm::kMaxSignatureBytes);
   if (!named || *named != *address || !given) return refused();
-  const Result<evm::Address> signer = evm::recover(*given, evm::personal_digest(message));
-  if (!signer || *signer != *address) return refused();
+  const Result<bool> is_signed =
+      evm::has_signed(*address, evm::personal_digest(message), *given, options_.contract_wallets);
+  if (!is_signed) {
+    return Problem{503, std::string(farmesh::name(is_signed.error().code)),
+                   "The chain that this wallet is a contract of cannot be asked now.", "signature",
+                   5};
+  }
+  if (!*is_signed) return refused();
   const std::string account = evm::to_lower_case(*address);
   const Result<void> fresh = ledger::LoginNonces(store_).consume(nonce, account);
   if (!fresh && fresh.error().code == Errc::ledger_unavailable) return problem_of(fresh.error());

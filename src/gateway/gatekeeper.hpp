@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 
+#include "evm/contract_wallet.hpp"
 #include "gateway/caller.hpp"
 #include "gateway/problem.hpp"
 #include "gateway/rate_limiter.hpp"
@@ -29,6 +30,7 @@ struct GatekeeperOptions {
   double tokens_per_request = 1'000;  // an hour's tokens: this many for each of its requests
   double failures_per_hour = 100;     // wrong keys from one address
   std::chrono::seconds login_lifetime{3'600};
+  evm::ContractWallets contract_wallets;  // of the escrow's chain; empty: only keys sign
 };
 
 /// A caller whose request was counted.
@@ -59,7 +61,8 @@ class Gatekeeper {
 
   /// Fails with 400 (no wallet).
   Checked<LoginChallenge> challenge(const std::string& wallet);
-  /// A bearer token for the wallet that signed `message`. Fails with 400 and 401.
+  /// A bearer token for the wallet that signed `message`. Fails with 400, 401, and 503 where the
+  /// wallet is a contract and its chain cannot be asked.
   Checked<std::string> log_in(const std::string& wallet, const std::string& message,
                               const std::string& signature);
 

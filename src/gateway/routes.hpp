@@ -17,6 +17,8 @@ void answer_completion(Services& services, const http::Request& request, http::R
 void add_platform_routes(http::Router& router, Services& services);
 /// Logins, keys, and a provider's own numbers.
 void add_account_routes(http::Router& router, Services& services);
+/// What users sign for one request, taken down.
+void add_reservation_routes(http::Router& router, Services& services);
 /// /health, /ready, /mesh/status, /models, /metrics, /openapi.json, the page at /.
 void add_status_routes(http::Router& router, Services& services);
 

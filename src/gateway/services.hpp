@@ -6,11 +6,13 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <farmesh/ledger.hpp>
 
+#include "evm/address.hpp"
 #include "gateway/caller.hpp"
 #include "gateway/fair_queue.hpp"
 #include "gateway/gatekeeper.hpp"
@@ -28,6 +30,12 @@
 
 namespace farmesh::gateway {
 
+/// An escrow on its chain.
+struct EscrowPlace {
+  std::uint64_t chain_id = 0;
+  evm::Address address;
+};
+
 struct CoordinatorOptions {
   std::string version;
   std::string coordinator_id;  // this process in the ledger; at most 64 bytes
@@ -42,8 +50,9 @@ struct CoordinatorOptions {
   std::shared_ptr<SessionCache> turns;
   std::shared_ptr<RateLimits> rate_limits;
   std::shared_ptr<RequestBoard> requests;
-  TierRules tiers;           // whom their turns may use
-  RegistryOptions registry;  // but for version and aliases, which are the coordinator's
+  TierRules tiers;                    // whom their turns may use
+  std::optional<EscrowPlace> escrow;  // whose reservations are taken; none: they are refused
+  RegistryOptions registry;           // but for version and aliases, which are the coordinator's
 };
 
 class LiveTurn;

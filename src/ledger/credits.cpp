@@ -153,7 +153,7 @@ Result<CreditAccount> Credits::reserve(const std::string& account, const std::st
     const LedgerTime now = store_->now();
     const auto on_chain = locked_escrow_reservation(db, request_id);
     if (!on_chain) return on_chain.error();
-    if (!*on_chain) return reserve_credit(db, account, request_id, amount, now);
+    if (!*on_chain) return reserve_credit(db, account, request_id, amount, Source::credit, now);
     const EscrowReservation& signed_for = **on_chain;
     if (signed_for.account != account || signed_for.status != ReservationStatus::open) {
       return Error{Errc::ledger_conflict, "the reservation of this request is " +
@@ -179,7 +179,8 @@ Result<void> Credits::release(const std::string& request_id) {
 }
 
 Result<CreditAccount> reserve_credit(Database& db, const std::string& account,
-                                     const std::string& request_id, Far amount, LedgerTime now) {
+                                     const std::string& request_id, Far amount, Source source,
+                                     LedgerTime now) {
   // The account first: whoever reserves for the same request at once waits here.
   Result<CreditAccount> row = locked_account(db, account, now);
   if (!row) return row;
@@ -191,7 +192,8 @@ Result<CreditAccount> reserve_credit(Database& db, const std::string& account,
     if (same) return row;
     return Error{Errc::ledger_conflict, "this request has reserved before"};
   }
-  if (amount > row->available()) return Error{Errc::insufficient_credit, "not enough credit"};
+  const Far free = source == Source::credit ? row->available() : row->unreserved();
+  if (amount > free) return Error{Errc::insufficient_credit, "not enough credit"};
   row->reserved = *row->reserved.plus(amount);
   const auto made = db.execute(
       "INSERT INTO far_credit_reservations (request_id, account, {amount_far}, created_at) "

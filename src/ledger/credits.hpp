@@ -5,6 +5,7 @@
 // reference moves money once, however often it is tried. Thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -61,9 +62,14 @@ class Credits {
 
 // Inside a transaction of another part of the ledger:
 
+/// What may be set aside: a promise on credit takes nothing that its user has asked back; what he
+/// signs for on chain may come from there, because it leaves his account before he can.
+enum class Source : std::uint8_t { credit, escrow };
+
 /// As Credits::reserve() and release() do.
 Result<CreditAccount> reserve_credit(Database& db, const std::string& account,
-                                     const std::string& request_id, Far amount, LedgerTime now);
+                                     const std::string& request_id, Far amount, Source source,
+                                     LedgerTime now);
 Result<void> release_credit(Database& db, const std::string& request_id, LedgerTime now);
 /// Gives back what a request was charged. Twice is once.
 Result<void> refund_credit(Database& db, const std::string& account, Far amount,

@@ -83,6 +83,17 @@ Result<void> check(const EscrowReservation& reservation) {
   return good;
 }
 
+Result<void> check_number(Database& db, const std::string& account, std::size_t at_once) {
+  const auto row = db.query_one<std::int64_t>(
+      "SELECT count(*) FROM far_escrow_reservations WHERE status IN ('signed', 'open') AND "
+      "account = ?1",
+      {account});
+  if (!row) return row.error();
+  if (std::get<0>(**row) < static_cast<std::int64_t>(at_once)) return {};
+  return Error{Errc::quota, "this account has " + std::to_string(at_once) +
+                                " reservations that wait to be served"};
+}
+
 bool is_live(ReservationStatus status) {
   return status != ReservationStatus::settled && status != ReservationStatus::returned &&
          status != ReservationStatus::refused;
@@ -103,7 +114,8 @@ std::string_view name(ReservationStatus status) noexcept {
   return "?";
 }
 
-Result<EscrowReservation> EscrowReservations::sign(const EscrowReservation& reservation) {
+Result<EscrowReservation> EscrowReservations::sign(const EscrowReservation& reservation,
+                                                   std::size_t at_once) {
   const Result<void> good = check(reservation);
   if (!good) return good.error();
   return store_->transact([&](Database& db) -> Result<EscrowReservation> {
@@ -114,9 +126,11 @@ Result<EscrowReservation> EscrowReservations::sign(const EscrowReservation& rese
       if (same(**before, reservation)) return **before;
       return Error{Errc::ledger_conflict, "this request has another reservation"};
     }
-    const auto reserved =
-        reserve_credit(db, reservation.account, reservation.request_id, reservation.amount, now);
+    const auto reserved = reserve_credit(db, reservation.account, reservation.request_id,
+                                         reservation.amount, Source::escrow, now);
     if (!reserved) return reserved.error();
+    const Result<void> few = check_number(db, reservation.account, at_once);
+    if (!few) return few.error();
     const auto written = db.execute(
         "INSERT INTO far_escrow_reservations (request_id, request_key, account, {amount_far}, "
         "deadline, signature, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

@@ -50,9 +50,12 @@ class EscrowReservations {
   explicit EscrowReservations(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
   /// Takes down what a user has signed; the signature was checked before. Fails with
-  /// invalid_argument, amount_invalid, insufficient_credit, or ledger_conflict when the request has
-  /// another reservation.
-  Result<EscrowReservation> sign(const EscrowReservation& reservation);
+  /// invalid_argument, amount_invalid, insufficient_credit, ledger_conflict when the request has
+  /// another reservation, or quota when this would be more than `at_once` of the account's that
+  /// wait to be served: opening one is a transaction that its user does not pay for.
+  Result<EscrowReservation> sign(const EscrowReservation& reservation,
+                                 std::size_t at_once = kAnyNumber);
+  static constexpr std::size_t kAnyNumber = 1'000'000'000;
   /// Fails with not_found.
   Result<EscrowReservation> find(const std::string& request_id);
 

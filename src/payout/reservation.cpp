@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include <nlohmann/json.hpp>
+
 #include "evm/keccak.hpp"
 #include "evm/wei.hpp"
 
@@ -39,17 +41,44 @@ evm::Reservation to_sign(const ledger::EscrowReservation& reservation, const evm
           seconds(reservation.deadline)};
 }
 
+std::string typed_data_json(const evm::Reservation& terms, std::uint64_t chain_id,
+                            const evm::Address& escrow) {
+  using Json = nlohmann::ordered_json;
+  const auto member = [](const char* name, const char* type) {
+    return Json{{"name", name}, {"type", type}};
+  };
+  const evm::TypedDomain domain = evm::escrow_domain(chain_id, escrow);
+  const Json whole = {{"types",
+                       {{"EIP712Domain",
+                         {member("name", "string"), member("version", "string"),
+                          member("chainId", "uint256"), member("verifyingContract", "address")}},
+                        {"Reservation",
+                         {member("user", "address"), member("requestId", "bytes32"),
+                          member("amount", "uint256"), member("deadline", "uint64")}}}},
+                      {"primaryType", "Reservation"},
+                      {"domain",
+                       {{"name", domain.name},
+                        {"version", domain.version},
+                        {"chainId", chain_id},
+                        {"verifyingContract", evm::to_string(escrow)}}},
+                      {"message",
+                       {{"user", evm::to_string(terms.user)},
+                        {"requestId", evm::to_hex0x(terms.request_id)},
+                        {"amount", terms.amount.to_decimal()},
+                        {"deadline", std::to_string(terms.deadline)}}}};
+  return whole.dump();
+}
+
 Result<void> check_signature(const ledger::EscrowReservation& reservation, std::uint64_t chain_id,
-                             const evm::Address& escrow) {
+                             const evm::Address& escrow, const evm::ContractWallets& contracts) {
   const auto user = evm::parse_address(reservation.account);
   if (!user) return user.error();
   const auto digest =
       evm::typed_digest(evm::escrow_domain(chain_id, escrow), typed(to_sign(reservation, *user)));
   if (!digest) return digest.error();
-  const auto signature = evm::Signature::from_bytes(reservation.signature);
-  if (!signature) return signature.error();
-  const auto signer = evm::recover(*signature, *digest);
-  if (signer && *signer == *user) return {};
+  const auto signed_by = evm::has_signed(*user, *digest, reservation.signature, contracts);
+  if (!signed_by) return signed_by.error();
+  if (*signed_by) return {};
   return Error{Errc::wallet_signature_invalid, "not signed by " + evm::to_string(*user)};
 }
 
