@@ -320,6 +320,10 @@ void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
   verb.add_option("--threads", flags.model.threads, "Threads that compute; default: every core")
       ->check(CLI::Range(0, 1'024))
       ->option_text("N");
+  add_option_with_default(verb, "--max-draft", flags.options.max_draft,
+                          "Tokens guessed ahead and verified in one step; the text is the same",
+                          "N")
+      ->check(CLI::Range(0, 16));
   flags.identity.add_to(verb);
   flags.discovery.add_to(verb);
   verb.add_option("--aliases", flags.aliases, "JSON file: short id to full id")

@@ -166,10 +166,6 @@ std::optional<Far> JsonFields::amount(std::string_view key) {
   return amount;
 }
 
-void JsonFields::ignore(std::initializer_list<std::string_view> keys) {
-  for (const std::string_view key : keys) known_.emplace(key);
-}
-
 void JsonFields::refuse(std::initializer_list<std::string_view> keys) {
   for (const std::string_view key : keys) {
     if (find(key) == nullptr) continue;

@@ -39,8 +39,6 @@ class JsonFields {
 
   std::string required_text(std::string_view key, std::size_t max_bytes);
 
-  /// Fields that change nothing here, whatever they hold.
-  void ignore(std::initializer_list<std::string_view> keys);
   /// Fields that may only be absent or null.
   void refuse(std::initializer_list<std::string_view> keys);
 

@@ -423,6 +423,14 @@ std::vector<NodeUsed> LiveTurn::nodes_used() const {
   return nodes;
 }
 
+void LiveTurn::describe(PlatformAnswer& answer) const {
+  answer.tokens_generated = delivered_tokens();
+  answer.cost = cost();
+  answer.latency_ms = age().count();
+  answer.nodes = nodes_used();
+  answer.fallback = origin() != Origin::mesh;
+}
+
 WorkLog LiveTurn::work_log() const {
   WorkLog log;
   const auto hops_of = [this](const RouteUsage& route) {
@@ -530,6 +538,13 @@ void LiveTurn::observe(SessionStatus status) {
   }
   metrics.counter("far_mesh_tokens_generated_total", "Tokens delivered", {{"model_id", id}})
       .add(double(charged_tokens()));
+  const auto prompt_counter = [&](const char* cache) {
+    return metrics.counter("far_mesh_prompt_tokens_total",
+                           "Prompt tokens, by whether nodes had them in cache",
+                           {{"model_id", id}, {"cache", cache}});
+  };
+  prompt_counter("hit").add(double(cached_prompt_tokens()));
+  prompt_counter("miss").add(double(computed_prompt_tokens()));
   std::uint32_t recoveries = 0;
   for (const Usage& usage : turn_->usages()) recoveries += usage.recoveries;
   metrics.counter("far_mesh_failovers_total", "Lost nodes replaced in mid-turn", {{"model_id", id}})

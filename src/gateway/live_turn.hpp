@@ -87,6 +87,8 @@ class LiveTurn {
   /// Who made the tokens so far, in route order.
   std::vector<NodeUsed> nodes_used() const;
 
+  /// What others are told of the answer so far, but for its text and how it ended.
+  void describe(PlatformAnswer& answer) const;
   /// Writes the bill: call once, when nothing more will be delivered.
   void finish(SessionStatus status, const std::optional<Problem>& problem = std::nullopt);
 

@@ -30,6 +30,7 @@ void begin_reply(JsonWriter& json, const ReplyHead& head, std::string_view objec
 void end_chunk(JsonWriter& json, const ReplyHead& head) {
   json.end_array();
   if (head.include_usage) json.key("usage").null();
+  if (!head.cost_far.empty()) json.field("cost_far", head.cost_far);
   json.end_object();
 }
 

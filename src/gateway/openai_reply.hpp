@@ -19,13 +19,14 @@
 
 namespace farmesh::gateway {
 
-/// What every chunk of an answer repeats.
+/// What every chunk of an answer tells.
 struct ReplyHead {
   std::string id;            // "chatcmpl-…" or "cmpl-…"
   std::int64_t created = 0;  // Unix seconds
   std::string model;         // the full id
   std::string fingerprint;   // equal ones give equal tokens for equal seeds
   bool include_usage = false;
+  std::string cost_far;  // so far, a decimal: a field of ours in chunks; empty leaves it out
 };
 
 struct TokenCounts {

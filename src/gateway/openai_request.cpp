@@ -84,6 +84,18 @@ void read_sampling(JsonFields& fields, OpenAiOptions& options) {
   read_logit_bias(fields, sampling);
 }
 
+/// A field that may hold only the value that changes nothing.
+void read_only_default(JsonFields& fields, std::string_view key,
+                       std::initializer_list<json> harmless) {
+  const json* value = fields.find(key);
+  if (value == nullptr) return;
+  for (const json& fine : harmless) {
+    if (*value == fine) return;
+  }
+  fields.fail(key, "unsupported_parameter",
+              fmt::format("Unsupported value: '{}' is not served here yet.", fields.path(key)));
+}
+
 void read_stream_options(JsonFields& fields, OpenAiOptions& options) {
   options.stream = fields.flag("stream").value_or(false);
   const json* given = fields.find("stream_options");
@@ -96,7 +108,7 @@ void read_stream_options(JsonFields& fields, OpenAiOptions& options) {
   JsonFields inner(*given, "stream_options");
   options.include_usage = inner.flag("include_usage").value_or(false);
   options.include_nodes = inner.flag("include_nodes").value_or(false);
-  inner.ignore({"include_obfuscation"});
+  read_only_default(inner, "include_obfuscation", {false});
   inner.refuse_others();
   if (inner.failed()) fields.fail(inner.problem());
 }
@@ -114,22 +126,16 @@ void read_common(JsonFields& fields, OpenAiOptions& options) {
   options.tier = fields.text("tier", 32).value_or("");
 }
 
-/// A field that may hold only the value that changes nothing.
-void read_only_default(JsonFields& fields, std::string_view key,
-                       std::initializer_list<json> harmless) {
-  const json* value = fields.find(key);
-  if (value == nullptr) return;
-  for (const json& fine : harmless) {
-    if (*value == fine) return;
-  }
-  fields.fail(key, "unsupported_parameter",
-              fmt::format("Unsupported value: '{}' is not served here yet.", fields.path(key)));
+// What OpenAI's clients send to say who asks, for the server's own use: told to nobody.
+void read_chat_identifiers(JsonFields& fields) {
+  for (const char* key : {"safety_identifier", "prompt_cache_key"}) fields.text(key, kMaxNameBytes);
 }
 
-// What OpenAI's clients send and what would change an answer, but cannot be served.
+// What cannot be served. A value that asks for what is done anyway is none of it.
 void read_unserved_chat_fields(JsonFields& fields) {
-  fields.ignore({"metadata", "store", "safety_identifier", "prompt_cache_key",
-                 "prompt_cache_retention", "parallel_tool_calls", "prediction"});
+  read_only_default(fields, "store", {false});
+  read_only_default(fields, "metadata", {json::object()});
+  read_only_default(fields, "prompt_cache_retention", {"in_memory", "in-memory"});
   read_only_default(fields, "service_tier", {"auto", "default"});
   read_only_default(fields, "tools", {json::array()});
   read_only_default(fields, "tool_choice", {"none", "auto"});
@@ -137,7 +143,8 @@ void read_unserved_chat_fields(JsonFields& fields) {
   read_only_default(fields, "function_call", {"none", "auto"});
   read_only_default(fields, "modalities", {json::array({"text"})});
   read_only_default(fields, "response_format", {json{{"type", "text"}}});
-  fields.refuse({"audio", "web_search_options", "reasoning_effort", "verbosity"});
+  fields.refuse({"audio", "web_search_options", "reasoning_effort", "verbosity", "prediction",
+                 "parallel_tool_calls"});
 }
 
 void read_chat_logprobs(JsonFields& fields, OpenAiOptions& options) {
@@ -193,9 +200,11 @@ ChatMessage read_message(JsonFields& message) {
                  fmt::format("Invalid '{}': expected system, developer, user or assistant.",
                              message.path("role")));
   }
-  message.ignore({"name", "refusal", "annotations"});
-  read_only_default(message, "tool_calls", {json::array()});
-  message.refuse({"function_call", "audio", "tool_call_id"});
+  // A client may hand back an answer's whole message; what would say more than its text may not be.
+  for (const char* key : {"tool_calls", "annotations"}) {
+    read_only_default(message, key, {json::array()});
+  }
+  message.refuse({"name", "refusal", "function_call", "audio", "tool_call_id"});
   const json* content = message.find("content");
   if (content != nullptr) {
     read.content = read_content(message, *content);
@@ -297,6 +306,7 @@ Checked<ChatRequest> parse_chat_request(std::string_view body) {
   read_common(fields, request.options);
   read_messages(fields, request.messages);
   read_chat_logprobs(fields, request.options);
+  read_chat_identifiers(fields);
   read_unserved_chat_fields(fields);
   fields.refuse_others();
   if (fields.failed()) return fields.problem();

@@ -1,8 +1,9 @@
 // OpenAI's request bodies, checked: JSON → what a turn needs. Pure functions.
 //
-// A field that we do not serve is refused with its name, never dropped in silence; what an OpenAI
-// client sends without effect on the answer is taken and ignored. Beyond OpenAI's own fields:
-// top_k, min_p, repetition_penalty, ignore_eos, max_cost_far, tier. docs/http-api.md lists all.
+// Every field of OpenAI's is served, or refused with its name; none is dropped in silence. Only
+// those that tell the server who asks (user, safety_identifier, prompt_cache_key) are checked and
+// used for nothing. Beyond OpenAI's own fields: top_k, min_p, repetition_penalty, ignore_eos,
+// max_cost_far, tier. docs/http-api.md lists all.
 #pragma once
 
 #include <cstdint>

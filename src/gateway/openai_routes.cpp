@@ -36,6 +36,7 @@ class Answer {
   void add(const TurnPrompt& prompt, const std::string& echo = {}) {
     for (std::uint32_t i = 0; i < options_.choices; ++i) {
       TurnInput input{prompt, options_.generate};
+      input.options.max_draft = services_.options.max_draft;
       input.options.max_tokens = options_.max_tokens.value_or(services_.options.default_max_tokens);
       inputs_.push_back(std::move(input));
       Choice choice;
@@ -58,6 +59,10 @@ class Answer {
                           : Checked<std::optional<Resumption>>(std::nullopt);
     if (!resumption) return refuse(responder, resumption.problem());
     fill_head(*resumption ? &(*resumption)->turn : nullptr);
+    if (const auto refused = open_record(admitted->caller.account, digest, resumption->has_value());
+        refused) {
+      return refuse(responder, *refused);
+    }
 
     TurnOrder order;
     order.model = hosted_;
@@ -76,12 +81,66 @@ class Answer {
     resumed_ = resumption->has_value();
     order.resumption = *std::move(resumption);
     const auto turn = LiveTurn::open(services_, std::move(order), responder);
-    if (!turn) return refuse(responder, turn.problem());
+    if (!turn) {
+      end(SessionStatus::failed, turn.problem());
+      return refuse(responder, turn.problem());
+    }
     turn_ = *turn;
+    services_.requests.set_cancel(record_, [turn = turn_] { turn->cancel(); });
     options_.stream ? stream(std::move(responder)) : whole(std::move(responder));
   }
 
  private:
+  static Problem was_cancelled() {
+    return {499, "cancelled", "This request was cancelled by its id.", {}};
+  }
+
+  /// So that others may ask for it, and cancel it, by the id of its answer.
+  std::optional<Problem> open_record(const std::string& account, const std::string& digest,
+                                     bool resumes) {
+    record_.owner = account;
+    record_.body_digest = digest;
+    record_.stream = random_seed();
+    record_.answer.request_id = head_.id;
+    record_.answer.model_id = head_.model;
+    if (resumes) {
+      services_.requests.take_over(record_);
+      return std::nullopt;
+    }
+    const auto opened = services_.requests.open(record_);
+    return opened ? std::nullopt : std::optional(opened.problem());
+  }
+
+  /// The bill, and what is told of the request from now on.
+  void end(SessionStatus status, const std::optional<Problem>& problem = std::nullopt) {
+    record_.status = status_of(status);
+    record_.problem = problem;
+    if (turn_) {
+      turn_->describe(record_.answer);
+      turn_->finish(status, problem);
+    }
+    services_.requests.close(record_);
+  }
+
+  void fail(http::Responder& responder, const Problem& problem) {
+    end(SessionStatus::failed, problem);
+    refuse(responder, problem);
+  }
+
+  /// Of several choices the first one's text is told.
+  void note(std::uint32_t sequence, const Token& token) {
+    const std::string_view text = sequence == 0 ? std::string_view(token.text) : std::string_view();
+    record_.answer.text += text;
+    record_.answer.tokens_generated = turn_->delivered_tokens();
+    record_.answer.cost = turn_->cost();
+    services_.requests.add_text(record_, text);
+  }
+
+  void note_end(const Turn::Item& item) {
+    if (item.index == 0) record_.answer.finish = name(item.finish);
+    cancelled_ = cancelled_ || item.finish == FinishReason::cancelled;
+  }
+
   /// `before`: the stream that this one goes on with, if it does.
   void fill_head(const CachedTurn* before) {
     head_.id = before != nullptr ? before->request_id : (chat_ ? "chatcmpl-" : "cmpl-") + draw_id();
@@ -120,27 +179,30 @@ class Answer {
   void whole(http::Responder responder) {
     while (true) {
       Checked<std::optional<Turn::Item>> item = turn_->next();
-      if (!item) {
-        turn_->finish(SessionStatus::failed, item.problem());
-        return refuse(responder, item.problem());
-      }
+      if (!item) return fail(responder, item.problem());
       if (!*item) break;
       Choice& choice = choices_[(*item)->index];
       if (!(*item)->token) {
         choice.reason = (*item)->finish;
+        note_end(**item);
         continue;
       }
       choice.text += (*item)->token->text;
+      if ((*item)->index == 0) record_.answer.text += (*item)->token->text;
       ++made_[(*item)->index];
       if (choice.with_logprobs) choice.tokens.push_back(*std::move((*item)->token));
     }
-    if (responder.closed()) return turn_->finish(SessionStatus::cancelled);
+    if (responder.closed()) return end(SessionStatus::cancelled);
+    if (cancelled_) {
+      end(SessionStatus::cancelled);
+      return refuse(responder, was_cancelled());
+    }
     for (const auto& [sequence, tokens] : made_) {
       for (std::uint32_t i = 0; i < tokens; ++i) turn_->delivered(sequence);
     }
     mark_origin();
     const std::string cost = turn_->cost().to_string();
-    turn_->finish(SessionStatus::completed);  // the bill stands before the answer is out
+    end(SessionStatus::completed);  // the bill stands before the answer is out
     std::string body = chat_ ? chat_reply(head_, choices_, counts(), cost, bytes_)
                              : completion_reply(head_, choices_, counts(), cost, bytes_);
     responder.json(200, std::move(body), headers_);
@@ -149,10 +211,7 @@ class Answer {
   void stream(http::Responder responder) {
     // A refusal that the first token brings still has its own status.
     Checked<std::optional<Turn::Item>> item = next();
-    if (!item) {
-      turn_->finish(SessionStatus::failed, item.problem());
-      return refuse(responder, item.problem());
-    }
+    if (!item) return fail(responder, item.problem());
     mark_origin();
     http::EventStream events = responder.events(headers_);
     bool open = resumed_ || begin(events);
@@ -161,13 +220,17 @@ class Answer {
       if (open) item = next();
     }
     if (!item) {
-      turn_->finish(SessionStatus::failed, item.problem());
+      end(SessionStatus::failed, item.problem());
       events.write({.data = openai_error(item.problem())});
       return events.end();
     }
-    // A cancelled sequence ends like any other; only the exchange knows that nobody reads.
-    if (!open || events.closed()) return turn_->finish(SessionStatus::cancelled);
-    turn_->finish(SessionStatus::completed);
+    if (!open || events.closed()) return end(SessionStatus::cancelled);
+    if (cancelled_) {
+      end(SessionStatus::cancelled);
+      events.write({.data = openai_error(was_cancelled())});
+      return events.end();
+    }
+    end(SessionStatus::completed);
     if (options_.include_usage) {
       put(events, usage_chunk(head_, chat_, counts(), turn_->cost().to_string()),
           turn_->items() + 1);
@@ -181,11 +244,17 @@ class Answer {
     while (true) {
       Checked<std::optional<Turn::Item>> item = turn_->next();
       if (!item || !*item || !(*item)->told) return item;
-      if ((*item)->token) pass(**item);
+      if (!(*item)->token) {
+        note_end(**item);
+        continue;
+      }
+      pass(**item);
+      note((*item)->index, *(*item)->token);
     }
   }
 
   bool begin(http::EventStream& events) {
+    head_.cost_far = turn_->cost().to_string();
     for (std::uint32_t i = 0; i < choices_.size(); ++i) {
       if (chat_ && !put(events, chat_role_chunk(head_, i), 0)) return false;
       if (choices_[i].text.empty()) continue;
@@ -204,7 +273,10 @@ class Answer {
 
   bool write(http::EventStream& events, const Turn::Item& item) {
     Choice& choice = choices_[item.index];
+    head_.cost_far = turn_->cost(item.token ? 1 : 0).to_string();
     if (!item.token) {
+      note_end(item);
+      if (item.finish == FinishReason::cancelled) return true;  // told when all have ended
       return put(events,
                  chat_ ? chat_finish_chunk(head_, item.index, item.finish)
                        : completion_finish_chunk(head_, item.index, item.finish),
@@ -222,6 +294,7 @@ class Answer {
       pass(item);
     }
     turn_->delivered(item.index);
+    note(item.index, token);
     return true;
   }
 
@@ -235,6 +308,8 @@ class Answer {
   const OpenAiOptions options_;
   const bool chat_;
   bool resumed_ = false;
+  bool cancelled_ = false;  // by its id, or by a stream that goes on with it
+  RequestRecord record_;
   std::uint64_t seed_ = options_.has_seed ? options_.generate.sampling.seed : random_seed();
   std::vector<TurnInput> inputs_;
   std::vector<Choice> choices_;

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "evm/address.hpp"
 #include "gateway/json_fields.hpp"
 #include "gateway/json_writer.hpp"
 #include "gateway/openai_request.hpp"
@@ -18,13 +19,6 @@ using nlohmann::json;
 // A stranger's text that is kept, shown and compared: printable ASCII.
 bool is_plain(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
-}
-
-bool looks_like_wallet(std::string_view text) {
-  return text.size() == 42 && text.starts_with("0x") &&
-         std::all_of(text.begin() + 2, text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-         });
 }
 
 // The three names of one field: they may repeat each other, not contradict.
@@ -43,9 +37,9 @@ std::string read_model(JsonFields& fields) {
 
 void read_names(JsonFields& fields, PlatformRequest& request) {
   request.user_wallet = fields.text("user_wallet", 64).value_or("");
-  if (!request.user_wallet.empty() && !looks_like_wallet(request.user_wallet)) {
-    fields.fail("user_wallet", "invalid_value",
-                "Invalid 'user_wallet': expected 0x and 40 hexadecimal digits.");
+  if (!request.user_wallet.empty() && !evm::parse_address(request.user_wallet)) {
+    fields.fail("user_wallet", "wallet_invalid",
+                "Invalid 'user_wallet': not a wallet address, or one with a wrong checksum.");
   }
   request.request_id = fields.text("request_id", kMaxRequestIdBytes).value_or("");
   if (!is_plain(request.request_id)) {

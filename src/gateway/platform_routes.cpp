@@ -90,6 +90,7 @@ class Generation {
                        : TurnPrompt(request_.prompt);
     input.options = request_.generate;
     input.options.max_tokens = request_.max_tokens;
+    input.options.max_draft = services_.options.max_draft;
     if (order_.resumption) {
       input.options.sampling.seed = order_.resumption->turn.seed;
     } else if (!request_.has_seed) {
@@ -166,13 +167,8 @@ class Generation {
     record_.status = status;
     record_.problem = problem;
     if (turn_) {
-      record_.answer.latency_ms = turn_->age().count();
-      record_.answer.nodes = turn_->nodes_used();
-      record_.answer.fallback = turn_->origin() != Origin::mesh;
-      const SessionStatus ledger = status == RequestStatus::completed ? SessionStatus::completed
-                                   : status == RequestStatus::failed  ? SessionStatus::failed
-                                                                      : SessionStatus::cancelled;
-      turn_->finish(ledger, problem);
+      turn_->describe(record_.answer);
+      turn_->finish(status_of(status), problem);
     }
     services_.requests.close(record_);
   }
@@ -312,16 +308,6 @@ void quote(Services& services, const http::Request& request, http::Responder res
   json.raw_field("price_per_token_far", options.price_per_token.to_string());
   json.raw_field("price_per_prompt_token_far", options.price_per_prompt_token.to_string());
   responder.json(200, json.raw_field("max_cost_far", all->to_string()).end_object().take());
-}
-
-RequestStatus status_of(SessionStatus status) {
-  switch (status) {
-    case SessionStatus::active: return RequestStatus::active;
-    case SessionStatus::completed: return RequestStatus::completed;
-    case SessionStatus::failed: return RequestStatus::failed;
-    case SessionStatus::cancelled: return RequestStatus::cancelled;
-  }
-  return RequestStatus::failed;
 }
 
 // The layers of a share, which need not be one run of them.

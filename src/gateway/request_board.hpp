@@ -1,4 +1,4 @@
-// What several coordinators tell each other of the platform's requests: each tells of its own, any
+// What several coordinators tell each other of their requests: each tells of its own, any
 // of them may ask, and may ask for a cancel.
 //
 // Takes records from request_table.hpp, gives them to the tables of the others. One that has not

@@ -1,10 +1,12 @@
-// A platform's request as others may ask for it, while it runs and for an hour after.
+// A request as others may ask for it, while it runs and for an hour after.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include <farmesh/ledger.hpp>
 
 #include "gateway/platform_codec.hpp"
 #include "gateway/problem.hpp"
@@ -13,6 +15,8 @@ namespace farmesh::gateway {
 
 enum class RequestStatus { active, completed, failed, cancelled };
 std::string_view name(RequestStatus status) noexcept;
+RequestStatus status_of(SessionStatus status) noexcept;
+SessionStatus status_of(RequestStatus status) noexcept;
 
 struct RequestRecord {
   PlatformAnswer answer;  // so far, while it is active

@@ -17,6 +17,26 @@ std::string_view name(RequestStatus status) noexcept {
   return "failed";
 }
 
+RequestStatus status_of(SessionStatus status) noexcept {
+  switch (status) {
+    case SessionStatus::active: return RequestStatus::active;
+    case SessionStatus::completed: return RequestStatus::completed;
+    case SessionStatus::failed: return RequestStatus::failed;
+    case SessionStatus::cancelled: return RequestStatus::cancelled;
+  }
+  return RequestStatus::failed;
+}
+
+SessionStatus status_of(RequestStatus status) noexcept {
+  switch (status) {
+    case RequestStatus::active: return SessionStatus::active;
+    case RequestStatus::completed: return SessionStatus::completed;
+    case RequestStatus::failed: return SessionStatus::failed;
+    case RequestStatus::cancelled: return SessionStatus::cancelled;
+  }
+  return SessionStatus::failed;
+}
+
 namespace {
 
 // Whether `known` leaves its id to `record`, gives its own answer for it, or refuses it.

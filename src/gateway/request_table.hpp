@@ -1,4 +1,5 @@
-// The platform's requests by their request_id: those under way, and for an hour those that ended.
+// Requests by their id: those under way, and for an hour those that ended. The platform's have
+// their client's request_id, OpenAI's the id of their answer.
 //
 // Takes the story of each request from its handler, gives it to whoever asks for the id later, and
 // carries a cancel to it. With a board it knows those of other coordinators too; while that cannot

@@ -41,6 +41,7 @@ struct CoordinatorOptions {
   std::string coordinator_id;  // this process in the ledger; at most 64 bytes
   /// Tokens of a chat that does not say how many, cut to the context.
   std::uint32_t default_max_tokens = 1'024;
+  std::uint32_t max_draft = 0;  // tokens guessed ahead in a step, as GenerateOptions has it
   SplitPolicy split = SplitPolicy::layer_units;
   std::uint32_t platform_fee_bps = 0;
   Far public_budget;  // the credit of requests without a key, topped up at each start

@@ -51,6 +51,11 @@ TEST_SUITE("gateway/openai_reply") {
     const auto chunk = nlohmann::json::parse(chat_role_chunk(head, 0));
     REQUIRE(chunk.contains("usage"));
     CHECK(chunk["usage"].is_null());
+    CHECK_FALSE(chunk.contains("cost_far"));
+    head.cost_far = "0.0002";
+    CHECK(nlohmann::json::parse(chat_role_chunk(head, 0))["cost_far"] == "0.0002");
+    CHECK(nlohmann::json::parse(completion_finish_chunk(head, 0, FinishReason::stop))["cost_far"] ==
+          "0.0002");
     const auto last = nlohmann::json::parse(usage_chunk(head, true, {5, 3, 0}, "0.0003"));
     CHECK(last["choices"].empty());
     CHECK(last["usage"]["prompt_tokens"] == 5);

@@ -110,26 +110,74 @@ TEST_SUITE("gateway/openai_request") {
     CHECK(request.messages[2].content == "upon");
   }
 
-  TEST_CASE("what a client sends without effect is taken") {
+  TEST_CASE("what asks for nothing that is not done anyway is taken") {
     chat_with({{"user", "u"},
-               {"metadata", {{"a", "b"}}},
+               {"safety_identifier", "u"},
+               {"prompt_cache_key", "k"},
+               {"prompt_cache_retention", "in_memory"},
+               {"metadata", json::object()},
                {"store", false},
                {"tools", json::array()},
                {"tool_choice", "none"},
                {"response_format", {{"type", "text"}}},
+               {"modalities", {"text"}},
                {"service_tier", "auto"},
+               {"stream", true},
+               {"stream_options", {{"include_obfuscation", false}}},
                {"stop", nullptr},
                {"seed", nullptr}});
   }
 
-  TEST_CASE("what is not served is refused by its name") {
-    CHECK(refusal({{"tools", {{{"type", "function"}}}}}).param == "tools");
-    CHECK(refusal({{"functions", {{{"name", "f"}}}}}).param == "functions");
-    CHECK(refusal({{"response_format", {{"type", "json_schema"}}}}).param == "response_format");
-    CHECK(refusal({{"audio", {{"voice", "a"}}}}).param == "audio");
-    CHECK(refusal({{"modalities", {"text", "audio"}}}).param == "modalities");
-    CHECK(refusal({{"reasoning_effort", "low"}}).param == "reasoning_effort");
-    CHECK(refusal({{"tools", {{{"type", "function"}}}}}).code == "unsupported_parameter");
+  TEST_CASE("every field of OpenAI's that is not served is refused by its name") {
+    const json function{{"type", "function"}, {"function", {{"name", "f"}}}};
+    const struct {
+      const char* field;
+      json value;
+    } chat_fields[] = {
+        {"audio", {{"voice", "alloy"}, {"format", "wav"}}},
+        {"function_call", {{"name", "f"}}},
+        {"functions", {{{"name", "f"}}}},
+        {"metadata", {{"a", "b"}}},
+        {"modalities", {"text", "audio"}},
+        {"parallel_tool_calls", true},
+        {"prediction", {{"type", "content"}, {"content", "x"}}},
+        {"prompt_cache_retention", "24h"},
+        {"reasoning_effort", "low"},
+        {"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "s"}}}}},
+        {"response_format", {{"type", "json_object"}}},
+        {"service_tier", "flex"},
+        {"store", true},
+        {"tool_choice", "required"},
+        {"tools", {function}},
+        {"verbosity", "low"},
+        {"web_search_options", json::object()},
+        // Of completions alone, and so nobody's here.
+        {"best_of", 2},
+        {"echo", true},
+        {"suffix", "x"},
+        {"prompt", "x"},
+    };
+    for (const auto& [field, value] : chat_fields) {
+      const Problem problem = refusal({{field, value}});
+      INFO(field);
+      CHECK(problem.param == field);
+      CHECK((problem.code == "unsupported_parameter" || problem.code == "unknown_parameter"));
+    }
+    const json message_fields{{"name", "Ann"},
+                              {"refusal", "no"},
+                              {"tool_call_id", "1"},
+                              {"tool_calls", {function}},
+                              {"function_call", {{"name", "f"}}},
+                              {"audio", {{"id", "a"}}},
+                              {"annotations", {{{"type", "url_citation"}}}}};
+    for (const auto& [field, value] : message_fields.items()) {
+      const json message{{"role", "assistant"}, {"content", "x"}, {field, value}};
+      const Problem problem = refusal({{"messages", {message}}});
+      CHECK(problem.param == "messages[0]." + field);
+      CHECK(problem.code == "unsupported_parameter");
+    }
+    CHECK(refusal({{"stream", true}, {"stream_options", {{"include_obfuscation", true}}}}).param ==
+          "stream_options.include_obfuscation");
     const Problem unknown = refusal({{"temprature", 1}});
     CHECK(unknown.param == "temprature");
     CHECK(unknown.code == "unknown_parameter");
@@ -174,6 +222,9 @@ TEST_SUITE("gateway/openai_request") {
         {{{"logit_bias", {{"7", 101}}}}, "logit_bias", "invalid_value"},
         {{{"top_logprobs", 3}}, "top_logprobs", "invalid_value"},
         {{{"logprobs", true}, {"top_logprobs", 21}}, "top_logprobs", "invalid_value"},
+        {{{"user", 7}}, "user", "invalid_type"},
+        {{{"safety_identifier", 7}}, "safety_identifier", "invalid_type"},
+        {{{"prompt_cache_key", 7}}, "prompt_cache_key", "invalid_type"},
         {{{"max_cost_far", 0.05}}, "max_cost_far", "invalid_type"},
         {{{"max_cost_far", "-1"}}, "max_cost_far", "invalid_value"},
         {{{"max_cost_far", "0.123456789"}}, "max_cost_far", "invalid_value"},
@@ -235,6 +286,12 @@ TEST_SUITE("gateway/openai_request") {
     CHECK(param({{"suffix", "x"}}) == "suffix");
     CHECK(param({{"echo", true}, {"logprobs", 1}}) == "logprobs");
     CHECK(param({{"messages", json::array()}}) == "messages");
+    CHECK(param({{"tools", json::array()}}) == "tools");
+    CHECK(param({{"response_format", {{"type", "json_object"}}}}) == "response_format");
+    CHECK(param({{"store", true}}) == "store");
+    CHECK(param({{"metadata", {{"a", "b"}}}}) == "metadata");
+    CHECK(param({{"stream", true}, {"stream_options", {{"include_obfuscation", true}}}}) ==
+          "stream_options.include_obfuscation");
   }
 
   TEST_CASE("a body that is no JSON object, no UTF-8, too deep or too large is refused") {

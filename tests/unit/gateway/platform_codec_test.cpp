@@ -49,6 +49,11 @@ TEST_SUITE("gateway/platform_codec") {
     CHECK(refusal({{"prompt", "a"}, {"max_tokens", -1}}).param == "max_tokens");
     CHECK(refusal({{"prompt", "a"}, {"temperature", true}}).param == "temperature");
     CHECK(refusal({{"prompt", "a"}, {"user_wallet", "0x12"}}).param == "user_wallet");
+    const std::string wallet = "0x52908400098527886E0F7030069857D2E4169EE7";
+    CHECK(parse_platform_request(json{{"prompt", "a"}, {"user_wallet", wallet}}.dump()));
+    std::string mistyped = wallet;
+    mistyped[13] = 'e';  // EIP-55 tells the case of each letter
+    CHECK(refusal({{"prompt", "a"}, {"user_wallet", mistyped}}).code == "wallet_invalid");
     CHECK(refusal({{"prompt", "a"}, {"request_id", "a b"}}).param == "request_id");
     CHECK(refusal({{"prompt", "a"}, {"request_id", std::string(256, 'a')}}).param == "request_id");
     CHECK(refusal({{"prompt", "a"}, {"unheard", 1}}).param == "unheard");

@@ -32,13 +32,16 @@ class ScriptedModel final : public gateway::Model {
   std::vector<std::string> words{"Once", " upon", " a", " time"};
   std::optional<Error> failure;  // instead of the word after fail_after
   std::size_t fail_after = 0;
-  std::atomic<bool> endless{false};  // says the last word until it is cancelled
+  std::atomic<bool> endless{false};   // says the last word until it is cancelled
+  std::size_t hold_after = SIZE_MAX;  // tokens: the next comes only when it is cancelled
+  std::uint32_t context_tokens = 512;
   std::atomic<int> started{0};
   std::atomic<int> cancelled{0};
   std::mutex mutex;
   std::vector<gateway::TurnInput> inputs;  // as they came
   bool covered = true;
   std::uint32_t cached_prompt_tokens = 0;  // of the three that every prompt has
+  std::function<void(const std::shared_ptr<driver::Bill>&)> on_ask;  // after receipts
 
   std::unique_ptr<gateway::TurnTokens> start(const gateway::TurnInput& input) override;
 
@@ -48,7 +51,7 @@ class ScriptedModel final : public gateway::Model {
     state.summary.numerics_class = "f32/exact-1/fma";
     state.summary.num_layers = 4;
     state.summary.hidden_size = 16;
-    state.summary.context_tokens = 512;
+    state.summary.context_tokens = context_tokens;
     state.summary.peers = {
         {.address = "a", .node_id = kNodeA, .connected = true, .layers = {0, 2}},
         {.address = "b", .node_id = kNodeB, .connected = covered, .layers = {2, 4}}};
@@ -60,6 +63,9 @@ class ScriptedModel final : public gateway::Model {
   std::string token_bytes(TokenId id) const override {
     return id < words.size() ? words[id] : std::string();
   }
+  void ask_receipts(const std::shared_ptr<driver::Bill>& bill) override {
+    if (on_ask) on_ask(bill);
+  }
 };
 
 class ScriptedTokens final : public gateway::TurnTokens {
@@ -69,7 +75,8 @@ class ScriptedTokens final : public gateway::TurnTokens {
   ~ScriptedTokens() override { cancel(); }
 
   Result<std::optional<Token>> next() override {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return cancelled_ || told_ < model_.hold_after; });
     if (model_.failure && told_ == model_.fail_after) return *model_.failure;
     if (cancelled_) return end(FinishReason::cancelled);
     if (told_ == max_tokens_) return end(FinishReason::length);
@@ -96,6 +103,7 @@ class ScriptedTokens final : public gateway::TurnTokens {
     if (cancelled_ || ended_) return;
     cancelled_ = true;
     ++model_.cancelled;
+    changed_.notify_all();
   }
   Usage usage() const override {
     const std::lock_guard lock(mutex_);
@@ -114,6 +122,7 @@ class ScriptedTokens final : public gateway::TurnTokens {
   const std::uint32_t max_tokens_;
   std::size_t told_ = 0;
   mutable std::mutex mutex_;
+  std::condition_variable changed_;
   Usage usage_{.prompt_tokens = 3};
   bool cancelled_ = false;
   bool ended_ = false;
@@ -134,6 +143,7 @@ class World {
     bool metered = true;
     Far prompt_price;
     gateway::CoordinatorOptions coordinator{};
+    http::ServerOptions serving{};
   };
   World() : World(Options{}) {}
   explicit World(Options options) : model(std::make_shared<ScriptedModel>()) {
@@ -150,7 +160,7 @@ class World {
     chosen.public_budget = options.public_budget;
     chosen.gatekeeper.open_to_public = !options.public_budget.is_zero();
     coordinator = std::make_unique<gateway::Coordinator>(chosen, host, store);
-    http::ServerOptions serving;
+    http::ServerOptions& serving = options.serving;
     serving.render = gateway::Coordinator::render;
     serving.on_finished = [this](const http::Finished& done) { coordinator->finished(done); };
     auto started = http::Server::start(coordinator->router(), serving);
