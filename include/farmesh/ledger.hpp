@@ -162,6 +162,15 @@ struct Abandoned {
   std::size_t limit = 1'000;
 };
 
+/// A session that no process will finish, as it was saved last.
+struct AbandonedSession {
+  std::string session_id;
+  std::string request_id;
+  std::string model_id;
+  std::uint32_t max_tokens = 0;
+  WorkLog log;
+};
+
 /// Where receipt and driver's log disagree. The log has been paid; the difference stays open.
 struct Dispute {
   std::int64_t id = 0;
@@ -219,7 +228,10 @@ class FARMESH_API ContributionLedger {
       std::span<const SessionOutcome> outcomes);
   Result<SessionRecord> finalize_session(const SessionOutcome& outcome);
 
-  /// Ends sessions that crashed with their coordinator as failed, paid by their last checkpoint.
+  /// Sessions that crashed with their coordinator: to be ended as failed with what was saved of
+  /// them, or what their nodes prove beyond that.
+  Result<std::vector<AbandonedSession>> find_abandoned(const Abandoned& which);
+  /// Ends them so, paid by their last checkpoint.
   Result<std::vector<SessionRecord>> close_abandoned(const Abandoned& which);
 
   /// Fail with not_found.

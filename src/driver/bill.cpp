@@ -56,7 +56,11 @@ Result<Bill::Tally*> Bill::fitting(const NodeId& from, const wire::SignedReceipt
     return invalid("another node's");
   }
   if (told.account != terms_.account) return invalid("of another session");
-  const auto known = tallies_.find({told.node_id, told.span});
+  auto known = tallies_.find({told.node_id, told.span});
+  if (known == tallies_.end() && terms_.of_another && tallies_.size() < kMaxTellers) {
+    known = tallies_.try_emplace({told.node_id, told.span}).first;
+    known->second.remote_ = true;
+  }
   if (known == tallies_.end() || told.head) return invalid("of layers that it does not serve here");
   Tally& tally = known->second;
   if (tally.newest_) {
@@ -81,7 +85,8 @@ Result<void> Bill::take(const NodeId& from, const wire::SignedReceipt& receipt,
   const wire::TokenCounts& counts = receipt.receipt.counts;
   const bool no_more = counts.decode <= tally.decode() && counts.prefill <= tally.prefill();
   const bool equal = counts.decode == tally.decode() && counts.prefill == tally.prefill();
-  const bool agreed = equal || (no_more && (!receipt.receipt.final || tally.was_lost_));
+  const bool agreed =
+      !terms_.of_another && (equal || (no_more && (!receipt.receipt.final || tally.was_lost_)));
   taken_.push_back({receipt, agreed ? std::optional(driver) : std::nullopt});
   return {};
 }
@@ -121,8 +126,9 @@ void Bill::expect(const NodeId& node, Span layers, std::uint32_t prefill, std::u
 
 bool Bill::wants(const NodeId& node) {
   const std::lock_guard lock(mutex_);
-  bool wants = false;
-  for (auto at = tallies_.lower_bound({node, Span{}}); at != tallies_.end(); ++at) {
+  const auto first = tallies_.lower_bound({node, Span{}});
+  bool wants = terms_.of_another && (first == tallies_.end() || first->first.first != node);
+  for (auto at = first; at != tallies_.end(); ++at) {
     Tally& tally = at->second;
     if (at->first.first != node) break;
     if (!tally.remote_ || (tally.newest_ && tally.newest_->final)) continue;

@@ -34,6 +34,9 @@ struct BillTerms {
   Far price_per_prompt_token;
   std::uint32_t token_limit = 0;
   std::chrono::seconds lifetime{std::chrono::hours(24)};  // of the grant
+  /// Another driver's session, of which nothing is known here: every node may tell what it did for
+  /// it, and nothing is agreed with.
+  bool of_another = false;
 };
 
 class Bill {
@@ -65,6 +68,7 @@ class Bill {
   };
 
   static constexpr std::uint32_t kMaxReceipts = 1'024;  // of one node and run of layers
+  static constexpr std::size_t kMaxTellers = 256;       // nodes and runs of layers, of_another
 
   explicit Bill(BillTerms terms) : terms_(terms) {}
   Bill(const Bill&) = delete;

@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
+#include <limits>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -11,6 +13,7 @@
 
 #include "base/log.hpp"
 #include "base/thread.hpp"
+#include "gateway/closing.hpp"
 #include "gateway/live_turn.hpp"
 #include "gateway/problem.hpp"
 #include "gateway/routes.hpp"
@@ -44,6 +47,7 @@ struct Coordinator::Impl {
   std::mutex mutex;
   std::condition_variable ended;
   bool ending = false;
+  Closing closing{services};
   std::thread checkpoints;
 
   Impl(CoordinatorOptions options, ModelHost& models, std::shared_ptr<ledger::Store> store)
@@ -85,6 +89,7 @@ struct Coordinator::Impl {
     for (const auto& turn : turns) turn->keep();
     services.requests.share();
     if (services.store) settle_again();
+    if (services.store) closing.look();
     services.metering.collect();
   }
 
@@ -134,11 +139,9 @@ struct Coordinator::Impl {
   void close_silent() {
     Abandoned silent;
     silent.silent_since = services.store->now() - kSilence;
-    const auto closed = services.ledger->close_abandoned(silent);
-    if (!closed) return log(LogLevel::warning, "gateway", closed.error().to_string());
-    if (closed->empty()) return;
-    log(LogLevel::warning, "gateway",
-        fmt::format("closed {} sessions that were silent for long", closed->size()));
+    auto found = services.ledger->find_abandoned(silent);
+    if (!found) return log(LogLevel::warning, "gateway", found.error().to_string());
+    for (AbandonedSession& session : *found) closing.add(std::move(session));
   }
 
   void record_metrics() {
@@ -178,17 +181,17 @@ struct Coordinator::Impl {
     if (!topped) log(LogLevel::error, "gateway", topped.error().to_string());
   }
 
-  void close_abandoned() {
-    while (true) {
-      const auto closed =
-          services.ledger->close_abandoned({.coordinator = services.options.coordinator_id});
-      if (!closed) {
-        return log(LogLevel::error, "gateway", "abandoned sessions: " + closed.error().to_string());
-      }
-      if (closed->empty()) return;
-      log(LogLevel::warning, "gateway",
-          fmt::format("closed {} sessions that an earlier process left", closed->size()));
+  // Sessions that an earlier process of this name left. Its nodes are there or will not be: the
+  // start waits for them a little.
+  void close_own() {
+    auto found =
+        services.ledger->find_abandoned({.coordinator = services.options.coordinator_id,
+                                         .limit = std::numeric_limits<std::int32_t>::max()});
+    if (!found) {
+      return log(LogLevel::error, "gateway", "abandoned sessions: " + found.error().to_string());
     }
+    for (AbandonedSession& session : *found) closing.add(std::move(session));
+    closing.finish();
   }
 };
 
@@ -196,8 +199,8 @@ Coordinator::Coordinator(CoordinatorOptions options, ModelHost& models,
                          std::shared_ptr<ledger::Store> store)
     : impl_(std::make_unique<Impl>(std::move(options), models, std::move(store))) {
   if (impl_->services.store) {
-    impl_->close_abandoned();
     impl_->ask_for_receipts();
+    impl_->close_own();
     impl_->top_up_public();
     impl_->observe_payments();
   }

@@ -1,5 +1,6 @@
 #include "gateway/metering.hpp"
 
+#include <map>
 #include <utility>
 
 #include "base/log.hpp"
@@ -20,19 +21,31 @@ std::shared_ptr<driver::Bill> Metering::open(const std::string& session_id, Far 
   return bill;
 }
 
-std::shared_ptr<driver::Bill> Metering::expect(const std::string& session_id, const WorkLog& log) {
+std::shared_ptr<driver::Bill> Metering::expect(const std::string& session_id, const WorkLog& log,
+                                               std::span<const wire::Receipt> heard) {
   driver::BillTerms terms;
   terms.account = ledger::uuid_bytes(session_id);
   auto bill = std::make_shared<driver::Bill>(terms);
-  const auto add = [&bill](const WorkSegment& segment, bool prompt) {
+  std::map<std::pair<NodeId, Span>, std::uint64_t> logged;
+  const auto add = [&](const WorkSegment& segment, bool prompt) {
     for (const WorkHop& hop : segment.route) {
       const Result<NodeId> node = parse_node_id(hop.node_id);
       if (!node) continue;  // the operator's own
       bill->expect(*node, hop.layers, prompt ? segment.tokens : 0, prompt ? 0 : segment.tokens);
+      if (!prompt) logged[{*node, hop.layers}] += segment.tokens;
     }
   };
   for (const WorkSegment& segment : log.prompt) add(segment, true);
   for (const WorkSegment& segment : log.output) add(segment, false);
+  for (auto& [place, tokens] : logged) {
+    for (const wire::Receipt& receipt : heard) {
+      const std::uint64_t claimed = receipt.counts.decode;
+      const bool is_of_it = receipt.node_id == place.first && receipt.span == place.second;
+      if (!is_of_it || claimed <= tokens || claimed > tokens + kOnItsWay) continue;
+      bill->expect(place.first, place.second, 0, std::uint32_t(claimed - tokens));
+      tokens = claimed;
+    }
+  }
   const std::lock_guard lock(mutex_);
   entries_.push_back({bill, std::nullopt, kPatienceForEarlier, true});
   return bill;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,10 @@ class Metering {
                                      std::uint32_t token_limit);
 
   /// The same for a session that an earlier process drove, by its log; its nodes have a while to
-  /// come back with their receipts.
-  std::shared_ptr<driver::Bill> expect(const std::string& session_id, const WorkLog& log);
+  /// come back with their receipts. `heard`: what they have said of it by now. It is agreed with
+  /// where it goes beyond the log by no more than what was on its way between nodes at the end.
+  std::shared_ptr<driver::Bill> expect(const std::string& session_id, const WorkLog& log,
+                                       std::span<const wire::Receipt> heard = {});
 
   /// Writes the receipts that came since the last call; what the ledger cannot take now is tried
   /// again with the next.
@@ -45,6 +48,7 @@ class Metering {
 
   static constexpr std::chrono::seconds kPatience{60};
   static constexpr std::chrono::minutes kPatienceForEarlier{10};
+  static constexpr std::uint64_t kOnItsWay = 128;  // tokens: a step of every text of a request
 
  private:
   struct Entry {

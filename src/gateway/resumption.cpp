@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <span>
 #include <utility>
 
@@ -9,21 +10,44 @@
 
 #include "base/digest.hpp"
 #include "base/log.hpp"
+#include "gateway/closing.hpp"
 #include "gateway/live_turn.hpp"
 #include "gateway/services.hpp"
+#include "ledger/session_rows.hpp"
 
 namespace farmesh::gateway {
 namespace {
 
-constexpr unsigned kMaxLinks = 100;             // sessions of one request
-constexpr std::size_t kMaxItems = 100'000'000;  // no stream is so long
-constexpr std::size_t kMaxPlainIdBytes = 240;   // longer ones are told by their hash
+constexpr unsigned kMaxLinks = 100;                    // sessions of one request
+constexpr std::size_t kMaxItems = 100'000'000;         // no stream is so long
+constexpr std::size_t kMaxPlainIdBytes = 240;          // longer ones are told by their hash
+constexpr std::chrono::milliseconds kPatience{3'000};  // with nodes: its client waits
 
 Problem unknown() {
   return {404,
           "stream_not_found",
           "No stream of this Last-Event-ID in the last hour; send the request without it.",
           {}};
+}
+
+// Ends a session of this request that is still open, as far as its client has it: by what the
+// stream before this one knows, where that is in this process, or by what nodes prove.
+Result<void> end_earlier(Services& services, const std::string& session_id,
+                         const Resumption& resumption) {
+  for (const auto& live : services.live.all()) {
+    const auto progress = live->progress();
+    if (!progress || progress->session_id != session_id) continue;
+    const auto ended = services.ledger->finalize_session(
+        {session_id, SessionStatus::failed, ledger::kAbandonedMessage, progress->log});
+    const bool fine = ended || ended.error().code == Errc::ledger_conflict;
+    return fine ? Result<void>() : ended.error();
+  }
+  auto abandoned = services.ledger->find_abandoned({.session_id = session_id});
+  if (!abandoned) return abandoned.error();
+  Closing closing(services, kPatience);
+  for (AbandonedSession& session : *abandoned) closing.add(std::move(session), resumption.told);
+  closing.finish();
+  return {};
 }
 
 // The sessions that the ledger has of this request, ended if need be, are added up.
@@ -35,10 +59,13 @@ std::optional<Problem> settle_earlier(Services& services, Resumption& resumption
     Result<SessionRecord> session = ledger.session_of_request(resumption.session_request);
     if (!session && session.error().code == Errc::not_found) return std::nullopt;
     if (session && session->status == SessionStatus::active) {
-      const auto closed = ledger.close_abandoned({.session_id = session->session_id});
+      const auto closed = end_earlier(services, session->session_id, resumption);
       session = closed ? ledger.session(session->session_id) : closed.error();
     }
     if (!session) return problem_of(session.error());
+    if (session->status == SessionStatus::active) {
+      return problem_of({Errc::ledger_unavailable, "the stream before this one cannot be ended"});
+    }
     resumption.charged += session->tokens_generated;
     resumption.prompt_charged = resumption.prompt_charged || session->prompt_tokens > 0;
   }
@@ -89,6 +116,10 @@ std::string session_request_id(const std::string& request_id, unsigned link) {
   if (request_id.size() <= kMaxPlainIdBytes) return fmt::format("{} +{}", request_id, link);
   const Sha256Digest digest = sha256(std::as_bytes(std::span(request_id)));
   return fmt::format("{} +{}", to_hex(digest), link);
+}
+
+bool is_continuation(std::string_view session_request_id) {
+  return session_request_id.find(' ') != std::string_view::npos;
 }
 
 Checked<std::optional<Resumption>> find_resumption(Services& services, const http::Request& request,

@@ -51,5 +51,7 @@ Checked<std::optional<Resumption>> find_resumption(Services& services, const htt
 /// The request id of the ledger's session number `link` of a request: its own, then others that no
 /// client can choose.
 std::string session_request_id(const std::string& request_id, unsigned link);
+/// Whether it is one of those others.
+bool is_continuation(std::string_view session_request_id);
 
 }  // namespace farmesh::gateway

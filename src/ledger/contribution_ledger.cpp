@@ -229,6 +229,29 @@ Result<SessionRecord> ContributionLedger::finalize_session(const SessionOutcome&
   return only(finalize_sessions({&outcome, 1}));
 }
 
+Result<std::vector<AbandonedSession>> ContributionLedger::find_abandoned(const Abandoned& which) {
+  using Sessions = std::vector<AbandonedSession>;
+  if (!which.session_id.empty() && !ledger::is_uuid(which.session_id)) {
+    return Error{Errc::not_found, "no such session"};
+  }
+  return store_->transact([&](Database& db) -> Result<Sessions> {
+    const auto ids = abandoned_ids(db, which, store_->now());
+    if (!ids) return ids.error();
+    Sessions sessions;
+    for (const auto& [id] : *ids) {
+      const auto row = db.query_one<std::string, std::string, std::uint32_t>(
+          "SELECT request_id, model_id, max_tokens FROM far_mesh_sessions WHERE id = ?1", {id});
+      if (!row) return row.error();
+      if (!*row) return Error{Errc::ledger_damaged, "a locked session vanished"};
+      Result<WorkLog> log = ledger::load_work(db, id);
+      if (!log) return log.error();
+      const auto& [request_id, model_id, max_tokens] = **row;
+      sessions.push_back({id, request_id, model_id, max_tokens, std::move(*log)});
+    }
+    return sessions;
+  });
+}
+
 Result<std::vector<SessionRecord>> ContributionLedger::close_abandoned(const Abandoned& which) {
   using Records = std::vector<SessionRecord>;
   if (!which.session_id.empty() && !ledger::is_uuid(which.session_id)) {

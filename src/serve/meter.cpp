@@ -82,7 +82,7 @@ bool Meter::may_generate_for(const NodeId& client) const noexcept {
 void Meter::open(Count& count, const std::optional<wire::Grant>& grant, const NodeId& driver,
                  const wire::Open& open, std::uint32_t held) {
   const bool same =
-      grant && count.tally_ && count.tally_->key == Key(driver, grant->account, open.span);
+      grant && count.tally_ && count.tally_->key == Key(grant->account, driver, open.span);
   if (same) {
     count.tally_->token_limit = grant->token_limit;
     return;
@@ -90,7 +90,7 @@ void Meter::open(Count& count, const std::optional<wire::Grant>& grant, const No
   if (count.tally_) close(count, std::nullopt, /*reachable=*/false);
   count = {};
   if (!grant) return;
-  const Key key(driver, grant->account, open.span);
+  const Key key(grant->account, driver, open.span);
   std::shared_ptr<Tally>& tally = tallies_[key];
   if (!tally) {
     tally = std::make_shared<Tally>();
@@ -179,15 +179,23 @@ std::optional<wire::SignedReceipt> Meter::close(Count& count,
   return last;
 }
 
-std::vector<wire::SignedReceipt> Meter::again(const NodeId& driver,
-                                              const wire::AccountId& account) {
-  std::vector<wire::SignedReceipt> receipts;
-  for (auto at = tallies_.lower_bound(Key(driver, account, Span{})); at != tallies_.end(); ++at) {
-    const auto& [payer, session, layers] = at->first;
-    if (payer != driver || session != account) break;
+std::vector<wire::SignedReceipt> Meter::again(const NodeId& asker, const wire::AccountId& account) {
+  std::vector<Tally*> own, all;
+  bool open = false, one_payer = true;
+  for (auto at = tallies_.lower_bound(Key(account, NodeId{}, Span{})); at != tallies_.end(); ++at) {
+    const auto& [session, payer, layers] = at->first;
+    if (session != account) break;
     Tally& tally = *at->second;
-    if (tally.unsigned_rows == 0 && tally.receipt.sequence == 0) continue;
-    receipts.push_back(sign(tally, tally.sessions == 0));
+    open = open || tally.sessions > 0;
+    one_payer = one_payer && (all.empty() || payer == std::get<NodeId>(all.front()->key));
+    all.push_back(&tally);
+    if (payer == asker) own.push_back(&tally);
+  }
+  const bool any_may_know = one_payer && !open;
+  std::vector<wire::SignedReceipt> receipts;
+  for (Tally* tally : own.empty() && any_may_know ? all : own) {
+    if (tally->unsigned_rows == 0 && tally->receipt.sequence == 0) continue;
+    receipts.push_back(sign(*tally, tally->sessions == 0));
   }
   return receipts;
 }

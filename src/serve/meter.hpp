@@ -88,12 +88,14 @@ class Meter {
   /// would get it.
   std::optional<wire::SignedReceipt> close(Count& count, std::optional<std::uint32_t> positions,
                                            bool reachable);
-  /// What this node has to say of a session that `driver` paid for, once more: of each run of
-  /// layers that it has not forgotten. Final where nothing of it is open.
-  std::vector<wire::SignedReceipt> again(const NodeId& driver, const wire::AccountId& account);
+  /// What this node has to say of a session of the ledger, once more: of each run of layers that
+  /// it has not forgotten. To the driver that pays for it, final where nothing of it is open. To
+  /// anybody else who can name it, once nothing of it is open at all: whoever closes the books of a
+  /// coordinator that is gone. Nothing to those where more than one driver claims the session.
+  std::vector<wire::SignedReceipt> again(const NodeId& asker, const wire::AccountId& account);
 
  private:
-  using Key = std::tuple<NodeId, wire::AccountId, Span>;  // payer, session of the ledger, layers
+  using Key = std::tuple<wire::AccountId, NodeId, Span>;  // session of the ledger, payer, layers
 
   void settle(Count& count, std::uint32_t used) noexcept;
   wire::SignedReceipt sign(Tally& tally, bool final);

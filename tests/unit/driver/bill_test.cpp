@@ -189,6 +189,35 @@ TEST_SUITE("driver/bill") {
     CHECK_FALSE(told(5, 44));  // made and not written down before the end: to be disputed
   }
 
+  TEST_CASE("of another driver's session every node may tell, and nothing is agreed with") {
+    Books books;
+    Bill bill{{.account = kAccount, .of_another = true}};
+    CHECK(bill.wants(books.node.id()));
+    CHECK(bill.wants(books.driver.id()));
+    const auto tell = [&](const wire::Receipt& receipt) {
+      return bill.take(books.node.id(), Books::sign(receipt, books.node), books.driver);
+    };
+    REQUIRE(tell(books.receipt(1, 40)));
+    CHECK(bill.wants(books.node.id()));  // it may say more yet
+    REQUIRE(tell(books.receipt(2, 41, /*final=*/true)));
+    CHECK_FALSE(bill.wants(books.node.id()));
+    CHECK_FALSE(tell(books.receipt(3, 40, /*final=*/true)));  // smaller
+    wire::Receipt elsewhere = books.receipt(1, 7, /*final=*/true);
+    elsewhere.span = {9, 11};
+    REQUIRE(tell(elsewhere));
+    elsewhere.account = {8};
+    CHECK_FALSE(tell(elsewhere));
+    const auto told = bill.receipts();
+    REQUIRE(told.size() == 3);
+    for (const wire::JudgedReceipt& judged : told) CHECK_FALSE(judged.driver_key);
+    for (std::uint32_t layer = 100; layer < 100 + Bill::kMaxTellers; ++layer) {
+      wire::Receipt one = books.receipt(1, 1);
+      one.span = {layer, layer + 1};
+      (void)tell(one);
+    }
+    CHECK(bill.receipts().size() == Bill::kMaxTellers - 2);
+  }
+
   TEST_CASE("a node may send so many receipts of a session and no more") {
     Books books;
     books.tally.add(0, 1);

@@ -1,6 +1,10 @@
 // The schema: applied twice over, over an earlier edition, by psql and by the program.
 #include "ledger/migrations.hpp"
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include <doctest/doctest.h>
 
 #include "ledger/payment_batches.hpp"
@@ -56,6 +60,26 @@ TEST_SUITE("ledger/migrations") {
     const auto refused = world.open();
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code == Errc::ledger_newer);
+  }
+
+  TEST_CASE_TEMPLATE("all who open an empty database at once find it migrated, once", Backend,
+                     OnSqlite, OnPostgres) {
+    const Backend backend;
+    if (backend.url.empty()) {
+      MESSAGE("skipped: PostgreSQL 15 is not installed");
+      return;
+    }
+    std::atomic<int> opened{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i) {
+      threads.emplace_back([&] { opened += open_at(backend.url) ? 1 : 0; });
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK(opened == 8);
+    const auto store = open_at(backend.url);
+    REQUIRE(store);
+    CHECK(one<std::int64_t>(*store, "SELECT count(*) FROM far_schema_migrations") ==
+          static_cast<std::int64_t>(ledger::migrations().size()));
   }
 
   TEST_CASE(

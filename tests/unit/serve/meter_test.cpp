@@ -204,7 +204,7 @@ TEST_SUITE("serve/meter") {
     CHECK(paid.meter.allow(one, replay));
   }
 
-  TEST_CASE("what was counted for a driver is told it again, and nobody else") {
+  TEST_CASE("what was counted for a driver is told it again, and others once it is over") {
     Paid paid;
     Meter::Count count = paid.open(3);
     paid.add(count, Paid::step(0, 3));
@@ -220,8 +220,38 @@ TEST_SUITE("serve/meter") {
     REQUIRE(once_more.size() == 1);
     CHECK(once_more[0].receipt.sequence == again[0].receipt.sequence + 1);
     CHECK(once_more[0].receipt.counts == again[0].receipt.counts);
-    CHECK(paid.meter.again(paid.node.id(), kAccount).empty());
     CHECK(paid.meter.again(paid.driver.id(), {4, 3}).empty());
+    const NodeId other = identity::NodeKey::generate().id();
+    const auto told = paid.meter.again(other, kAccount);
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].receipt.final);
+    CHECK(told[0].receipt.counts == again[0].receipt.counts);
+    CHECK(paid.meter.again(other, {4, 3}).empty());
+    // It goes on: that is between this node and its driver.
+    Meter::Count more = paid.open(3);
+    CHECK(paid.meter.again(other, kAccount).empty());
+    REQUIRE(paid.meter.again(paid.driver.id(), kAccount).size() == 1);
+    CHECK_FALSE(paid.meter.again(paid.driver.id(), kAccount)[0].receipt.final);
+    paid.meter.close(more, std::nullopt, /*reachable=*/false);
+    CHECK(paid.meter.again(other, kAccount).size() == 1);
+  }
+
+  TEST_CASE("of a session that two drivers claim nobody else is told") {
+    Paid paid;
+    Meter::Count count = paid.open(3);
+    paid.add(count, Paid::step(0, 3));
+    paid.meter.close(count, std::nullopt, /*reachable=*/false);
+    const identity::NodeKey other = identity::NodeKey::generate();
+    wire::Open open;
+    open.span = {0, 4};
+    open.prompt_positions = 3;
+    Meter::Count claimed;
+    paid.meter.open(claimed, grant_of(), other.id(), open, 0);
+    paid.add(claimed, Paid::step(0, 3));
+    paid.meter.close(claimed, std::nullopt, /*reachable=*/false);
+    CHECK(paid.meter.again(paid.driver.id(), kAccount).size() == 1);
+    CHECK(paid.meter.again(other.id(), kAccount).size() == 1);
+    CHECK(paid.meter.again(identity::NodeKey::generate().id(), kAccount).empty());
   }
 
   TEST_CASE("closed tallies are forgotten, oldest first, and open ones never") {

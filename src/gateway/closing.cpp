@@ -1,0 +1,128 @@
+#include "gateway/closing.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "gateway/resumption.hpp"
+#include "gateway/services.hpp"
+#include "ledger/checks.hpp"
+#include "ledger/proof.hpp"
+#include "ledger/session_rows.hpp"
+
+namespace farmesh::gateway {
+namespace {
+
+constexpr std::chrono::milliseconds kAskAgain{250};  // a node may have yet to notice the end
+constexpr std::chrono::milliseconds kLook{10};
+
+void complain(const Error& error) {
+  log(LogLevel::error, "gateway", "an abandoned session: " + error.to_string());
+}
+
+}  // namespace
+
+// Streams alone deliver before their end: one shows by tokens that were saved, or by what is kept
+// for resuming it.
+bool Closing::may_prove(const AbandonedSession& session) const {
+  if (is_continuation(session.request_id)) return false;
+  if (!session.log.output.empty()) return true;
+  const auto kept = services_.turns->find(session.request_id);
+  return kept && *kept;
+}
+
+void Closing::add(AbandonedSession session, std::optional<std::uint64_t> told) {
+  Pending pending;
+  pending.hosted = services_.models.find(session.model_id);
+  pending.told = told;
+  const bool local = pending.hosted == nullptr || pending.hosted->model->state().local;
+  if (!local && may_prove(session)) {
+    driver::BillTerms terms;
+    terms.account = ledger::uuid_bytes(session.session_id);
+    terms.of_another = true;
+    pending.bill = std::make_shared<driver::Bill>(terms);
+    pending.asked = Clock::now();
+    pending.until = pending.asked + patience_;
+    pending.hosted->model->ask_receipts(pending.bill);
+  }
+  pending.session = std::move(session);
+  pending_.push_back(std::move(pending));
+}
+
+bool Closing::look() {
+  for (auto at = pending_.begin(); at != pending_.end();) {
+    at = try_end(*at) ? pending_.erase(at) : std::next(at);
+  }
+  return !pending_.empty();
+}
+
+void Closing::finish() {
+  while (look()) std::this_thread::sleep_for(kLook);
+}
+
+bool Closing::try_end(Pending& pending) {
+  if (!pending.bill) {
+    end_as_saved(pending);
+    return true;
+  }
+  for (const wire::JudgedReceipt& judged : pending.bill->receipts()) {
+    pending.receipts.push_back(judged.receipt.receipt);
+  }
+  const AbandonedSession& session = pending.session;
+  const ModelSummary model = pending.hosted->model->state().summary;
+  ledger::ProofTerms terms;
+  terms.num_layers = model.num_layers;
+  terms.most_tokens =
+      std::min<std::uint64_t>(session.max_tokens, pending.told.value_or(UINT64_MAX));
+  terms.most_prompt_tokens = model.context_tokens;
+  const ledger::Proof proof = ledger::prove(session.log, pending.receipts, terms);
+  if (proof.complete) {
+    end_as_proven(pending, proof.log);
+    return true;
+  }
+  const Clock::time_point now = Clock::now();
+  if (now >= pending.until) {
+    end_as_saved(pending);
+    return true;
+  }
+  if (now - pending.asked >= kAskAgain) {
+    pending.asked = now;
+    pending.hosted->model->ask_receipts(pending.bill);
+  }
+  return false;
+}
+
+void Closing::end_as_saved(const Pending& pending) {
+  const std::string& id = pending.session.session_id;
+  const auto ended = services_.ledger->close_abandoned({.session_id = id});
+  if (!ended) return complain(ended.error());
+  if (ended->empty()) return;  // another did
+  log(LogLevel::warning, "gateway",
+      fmt::format("ended session {} that its coordinator left, as it was saved", id));
+  expect_receipts(pending, pending.session.log);
+}
+
+void Closing::end_as_proven(const Pending& pending, const WorkLog& log) {
+  const AbandonedSession& session = pending.session;
+  const auto ended = services_.ledger->finalize_session(
+      {session.session_id, SessionStatus::failed, ledger::kAbandonedMessage, log});
+  if (!ended && ended.error().code == Errc::ledger_conflict) return;  // another did
+  if (!ended) return complain(ended.error());
+  farmesh::log(LogLevel::warning, "gateway",
+               fmt::format("ended session {} that its coordinator left: {} tokens were saved, {} "
+                           "are proven",
+                           session.session_id, session.log.output_tokens(), log.output_tokens()));
+  expect_receipts(pending, log);
+}
+
+void Closing::expect_receipts(const Pending& pending, const WorkLog& log) {
+  if (pending.hosted == nullptr || log.output.empty()) return;
+  pending.hosted->model->ask_receipts(
+      services_.metering.expect(pending.session.session_id, log, pending.receipts));
+}
+
+}  // namespace farmesh::gateway
