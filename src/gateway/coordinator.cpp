@@ -227,10 +227,10 @@ http::Router Coordinator::router() {
   add_openai_routes(router, impl_->services);
   add_platform_routes(router, impl_->services);
   add_account_routes(router, impl_->services);
+  add_reservation_routes(router, impl_->services);
   impl_->registry.add_routes(router);
   return router;
 }
-  add_reservation_routes(router, impl_->services);
 
 http::Reply Coordinator::render(const http::Problem& refused, std::string_view path) {
   const Problem problem{refused.status, refused.code, refused.message, {}};
