@@ -1,12 +1,17 @@
 // Logins by wallet, API keys, and what a provider sees of its own earnings.
+#include <algorithm>
+#include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include "gateway/account_codec.hpp"
 #include "gateway/json_writer.hpp"
+#include "gateway/live_turn.hpp"
 #include "gateway/routes.hpp"
 #include "gateway/services.hpp"
 #include "ledger/node_registry.hpp"
@@ -113,17 +118,30 @@ Checked<ledger::WalletEarnings> own_earnings(Services& services, const http::Req
   return *earnings;
 }
 
+/// Requests under way here that pass one of these nodes.
+std::size_t requests_over(Services& services, const std::vector<std::string>& node_ids) {
+  const auto passes = [&node_ids](const std::shared_ptr<LiveTurn>& turn) {
+    const std::vector<NodeUsed> used = turn->nodes_used();
+    return std::ranges::any_of(used, [&node_ids](const NodeUsed& node) {
+      return std::ranges::find(node_ids, node.node_id) != node_ids.end();
+    });
+  };
+  const auto turns = services.live.all();
+  return std::size_t(std::ranges::count_if(turns, passes));
+}
+
 void provider_stats(Services& services, const http::Request& request, http::Responder responder) {
   const Checked<ledger::WalletEarnings> earnings = own_earnings(services, request);
   if (!earnings) return refuse(responder, earnings.problem());
   JsonWriter json;
   json.begin_object().field("totalTokensServed", earnings->tokens);
   json.raw_field("totalEarnedFar", earnings->total.to_string());
-  json.field("activeRequests", services.live.all().size());
+  json.field("activeRequests", requests_over(services, earnings->node_ids));
   json.field("uptime", earnings->avg_uptime_percent);
   json.field("avgLatencyMs", earnings->avg_latency_ms.value_or(0));
   json.field("reliability_score", earnings->avg_uptime_percent / 100);
-  json.field("total_requests_served", earnings->sessions).field("failed_requests", 0);
+  json.field("total_requests_served", earnings->sessions)
+      .field("failed_requests", earnings->failed_sessions);
   responder.json(200, json.end_object().take());
 }
 

@@ -245,23 +245,28 @@ Result<WalletEarnings> NodeRegistry::earnings(const std::string& wallet, std::ui
   return store_->transact([&](Database& db) -> Result<WalletEarnings> {
     const LedgerTime now = store_->now();
     WalletEarnings earnings;
-    const auto sums = db.query_one<Far, Far, std::uint64_t, std::uint64_t>(
+    const auto sums = db.query_one<Far, Far, std::uint64_t, std::uint64_t, std::uint64_t>(
         "SELECT coalesce(sum({c.payment_far}), 0), coalesce(sum(CASE WHEN c.paid_at IS NULL THEN "
         "{c.payment_far} ELSE 0 END), 0), coalesce(sum(c.tokens_contributed), 0), "
-        "count(DISTINCT c.session_id) FROM far_session_contributions c JOIN far_nodes n ON "
-        "n.id = c.node_id WHERE coalesce(c.wallet_address, n.wallet_address) = ?1",
+        "count(DISTINCT c.session_id), count(DISTINCT CASE WHEN s.status = 'failed' THEN "
+        "c.session_id END) FROM far_session_contributions c JOIN far_nodes n ON n.id = c.node_id "
+        "JOIN far_mesh_sessions s ON s.id = c.session_id "
+        "WHERE coalesce(c.wallet_address, n.wallet_address) = ?1",
         {wallet});
     if (!sums) return sums.error();
-    std::tie(earnings.total, earnings.pending, earnings.tokens, earnings.sessions) = **sums;
-    const auto nodes = db.query<bool, LedgerTime, LedgerTime, std::int64_t, std::optional<double>>(
-        "SELECT is_active, last_seen, registered_at, uptime_seconds, avg_latency_ms FROM "
+    std::tie(earnings.total, earnings.pending, earnings.tokens, earnings.sessions,
+             earnings.failed_sessions) = **sums;
+    const auto nodes = db.query<std::string, bool, LedgerTime, LedgerTime, std::int64_t,
+                                std::optional<double>>(
+        "SELECT node_id, is_active, last_seen, registered_at, uptime_seconds, avg_latency_ms FROM "
         "far_nodes WHERE wallet_address = ?1",
         {wallet});
     if (!nodes) return nodes.error();
     double latency = 0;
     int measured = 0;
-    for (const auto& [active, seen, registered, uptime, latency_ms] : *nodes) {
+    for (const auto& [node_id, active, seen, registered, uptime, latency_ms] : *nodes) {
       ++earnings.nodes;
+      earnings.node_ids.push_back(node_id);
       if (active && now - seen <= kStaleAfter) ++earnings.active_nodes;
       earnings.avg_uptime_percent += uptime_percent(uptime, registered, now);
       latency += latency_ms.value_or(0);

@@ -79,8 +79,10 @@ struct WalletEarnings {
   Far pending;  // not paid yet
   std::uint64_t tokens = 0;
   std::uint64_t sessions = 0;
+  std::uint64_t failed_sessions = 0;  // of these
   std::uint32_t active_nodes = 0;
   std::uint32_t nodes = 0;
+  std::vector<std::string> node_ids;  // the wallet's now
   double avg_uptime_percent = 0;
   std::optional<double> avg_latency_ms;
   std::vector<DailyAmount> history;  // by date

@@ -10,9 +10,11 @@
 
 #include "base/digest.hpp"
 #include "evm/wallet_statement.hpp"
+#include "gateway/embedded.hpp"
 #include "gateway/node_signature.hpp"
 #include "http/client.hpp"
 #include "identity/node_key.hpp"
+#include "unit/gateway/openapi_schema.hpp"
 #include "unit/ledger/ledgers.hpp"
 
 namespace farmesh::test {
@@ -215,6 +217,34 @@ TEST_SUITE("gateway/registry") {
     CHECK(node.post(service, kBeat, node.beat()).status == 200);
     CHECK(service.get(active)["total_nodes"] == 1);
     CHECK(service.get("/api/stats")["models_served"] == 1);
+  }
+
+  TEST_CASE("the OpenAPI document's schemas fit what nodes send and are answered") {
+    Service<OnSqlite> service;
+    const Provider node;
+    const json document = json::parse(gateway::kOpenApiJson);
+    const auto check = [&document](const std::string& schema, const json& value) {
+      INFO(schema, " ", value.dump());
+      CHECK(fault(document, {{"$ref", "#/components/schemas/" + schema}}, value) == "");
+    };
+    const json registration = node.registration(service.world.clock.now());
+    check("NodeRegistration", registration);
+    check("NodeRegistered", node.post(service, kRegister, registration).parsed);
+    check("NodeHeartbeat", node.beat());
+    check("NodeHeartbeatReply", node.post(service, kBeat, node.beat(), 1).parsed);
+    const json older{
+        {"wallet_address", ""}, {"model_id", kModel},      {"public_addr", "10.0.0.7:1"},
+        {"peer_id", node.id},   {"gpu_model", "RTX 3060"}, {"vram_total_gb", 12.5},
+        {"num_blocks", 2},      {"torch_dtype", "float16"}};
+    check("NodeRegistration", older);
+    check("NodeRegisteredOlder", node.post(service, "/api/nodes/register", older, 2).parsed);
+    const json older_beat{
+        {"vram_available_gb", 3.5}, {"tokens_served_since_last", 7}, {"status", "online"}};
+    check("NodeHeartbeatOlder", older_beat);
+    check("NodeHeartbeatReply",
+          node.post(service, "/api/nodes/" + node.id + "/heartbeat", older_beat, 3, "PUT").parsed);
+    check("ActiveNodes", service.get("/api/discovery/nodes/active/llama-2-7b").parsed);
+    check("Error", node.post(service, kBeat, node.beat(), 3).parsed);
   }
 
   TEST_CASE_TEMPLATE("the older forms: register, heartbeat by PUT", Backend, OnSqlite, OnPostgres) {
