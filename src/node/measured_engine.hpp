@@ -13,28 +13,36 @@
 
 namespace farmesh::node {
 
-/// What one row takes through one layer: a moving mean over forward passes. Passes of one row count
-/// as they are; before there was one, larger passes are shared among their rows. Written by the
-/// compute thread, read by any.
+/// What one row takes through one layer: of the first passes the shortest, since what else the
+/// machine does only makes one longer, then a moving mean, which no single pass moves by more than
+/// an eighth upwards. Passes of one row count as they are; before there was one, larger passes are
+/// shared among their rows. Written by the compute thread, read by any.
 class LayerSpeed {
  public:
+  static constexpr std::uint32_t kFirstPasses = 8;  // of one row
+
   std::uint32_t layer_us() const noexcept {
-    const std::uint64_t mean = mean_ns_;
-    return mean == 0 ? 0 : std::uint32_t(std::clamp<std::uint64_t>(mean / 1'000, 1, UINT32_MAX));
+    const std::uint64_t time = time_ns_;
+    return time == 0 ? 0 : std::uint32_t(std::clamp<std::uint64_t>(time / 1'000, 1, UINT32_MAX));
   }
 
   void passed(std::chrono::nanoseconds time, std::uint32_t rows, std::uint32_t layers) noexcept {
-    if (rows == 0 || layers == 0 || (rows > 1 && single_)) return;
-    const auto sample = double(time.count()) / (double(rows) * layers);
-    const auto mean = double(mean_ns_.load());
-    const bool first = mean == 0 || (rows == 1 && !single_);
-    single_ = rows == 1;
-    mean_ns_ = std::uint64_t(std::max(1.0, first ? sample : mean + (sample - mean) / 8));
+    if (rows == 0 || layers == 0 || (rows > 1 && single_passes_ > 0)) return;
+    const double sample = double(time.count()) / (double(rows) * layers);
+    const auto before = double(time_ns_.load());
+    const bool first = before == 0 || (rows == 1 && single_passes_ == 0);
+    const bool early = single_passes_ < kFirstPasses;
+    if (rows == 1 && early) ++single_passes_;
+    double now = sample;
+    if (!first) {
+      now = early ? std::min(before, sample) : before + (std::min(sample, 2 * before) - before) / 8;
+    }
+    time_ns_ = std::uint64_t(std::max(1.0, now));
   }
 
  private:
-  std::atomic<std::uint64_t> mean_ns_ = 0;  // 0: not measured
-  bool single_ = false;                     // the mean is of passes of one row
+  std::atomic<std::uint64_t> time_ns_ = 0;  // 0: not measured
+  std::uint32_t single_passes_ = 0;         // that were counted, of the first ones
 };
 
 class MeasuredEngine final : public model::StageEngine {

@@ -8,6 +8,7 @@
 
 #include "base/digest.hpp"
 #include "base/log.hpp"
+#include "node/measured_engine.hpp"
 #include "serve/step.hpp"
 #include "wire/messages.hpp"
 
@@ -17,7 +18,7 @@ namespace {
 // The first pass touches weights and caches for the first time; it has two rows, so that it does
 // not count (measured_engine.hpp).
 constexpr std::uint32_t kWarmingRows = 2;
-constexpr std::uint32_t kMeasuredRows = 4;
+constexpr std::uint32_t kMeasuredRows = LayerSpeed::kFirstPasses;
 
 }  // namespace
 

@@ -20,13 +20,27 @@ TEST_SUITE("node/measured_engine") {
     CHECK(speed.layer_us() == 200);
     speed.passed(microseconds(80), 8, 1);  // shared among rows: not what one takes
     CHECK(speed.layer_us() == 200);
-    speed.passed(microseconds(1'800), 1, 1);
-    CHECK(speed.layer_us() == 400);
     speed.passed(microseconds(10), 0, 0);
-    CHECK(speed.layer_us() == 400);
+    CHECK(speed.layer_us() == 200);
     LayerSpeed quick;
     quick.passed(std::chrono::nanoseconds(3), 1, 3);
     CHECK(quick.layer_us() == 1);  // 0 would say that nobody measured
+  }
+
+  TEST_CASE("a pass that something else delayed hardly changes the speed") {
+    using std::chrono::microseconds;
+    LayerSpeed speed;
+    speed.passed(microseconds(9'000), 1, 1);
+    for (std::uint32_t pass = 1; pass < LayerSpeed::kFirstPasses; ++pass) {
+      speed.passed(microseconds(pass == 3 ? 160 : 5'000), 1, 1);
+    }
+    CHECK(speed.layer_us() == 160);
+    speed.passed(microseconds(100'000), 1, 1);
+    CHECK(speed.layer_us() == 180);
+    for (int pass = 0; pass < 200; ++pass) speed.passed(microseconds(1'000), 1, 1);
+    CHECK(speed.layer_us() > 990);  // what stays so is believed
+    for (int pass = 0; pass < 200; ++pass) speed.passed(microseconds(100), 1, 1);
+    CHECK(speed.layer_us() < 110);
   }
 
   TEST_CASE("what it computes is what the engine inside computes, measured") {
