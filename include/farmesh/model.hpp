@@ -42,6 +42,9 @@ struct ModelOptions {
   /// config.json and the tokenizer; which weights serve is then settled by the first head used,
   /// and others must equal it. That peer sees the tokens.
   bool remote_head = false;
+  /// A small model, a folder or an id, with the same tokenizer: held whole in this process, it
+  /// guesses ahead for turns with GenerateOptions::max_draft. Not with remote_head.
+  std::string draft_model;
   std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
   int threads = 0;                      // that compute; 0: one for each core available
   std::string model_id;                 // for display; empty: the folder's name
@@ -88,7 +91,8 @@ class FARMESH_API DistributedModel {
   /// model_malformed, model_unsupported, config_mismatch, tokenizer_malformed,
   /// engine_unavailable, out_of_memory; and when some layer is covered by nobody (unless
   /// open_uncovered), with what keeps it so: weights_mismatch, numerics_mismatch,
-  /// identity_mismatch, join_refused, connection_refused, no_route, head_unavailable. Also
+  /// identity_mismatch, join_refused, connection_refused, no_route, head_unavailable. A draft model
+  /// with another tokenizer is a config_mismatch. Also
   /// config_invalid (key or token); of an id hub_refused, hub_changed, weights_damaged, disk_full,
   /// hash_unknown, bad_http and transport failures.
   static Result<DistributedModel> open(ModelOptions options);

@@ -54,9 +54,10 @@ struct GenerateOptions {
   /// them, with the same tokens that an unbroken one would have. They are told again first, at
   /// once and without log-probabilities; max_tokens counts them, Usage does not.
   std::vector<TokenId> resume;
-  /// Most tokens that are guessed ahead, from how the text went on before, and verified in one
-  /// step; no more than 16 are. The tokens are the same with and without, sampled ones too. Pays
-  /// over long links and for text that repeats itself; a wrong guess costs its rows. 0: none.
+  /// Most tokens that are guessed ahead, from how the text went on before and by a draft model
+  /// (ModelOptions), and verified in one step; no more than 16 are. The tokens are the same with
+  /// and without, sampled ones too. Pays over long links, for text that repeats itself and with a
+  /// draft model that is often right; a wrong guess costs its rows. 0: none.
   std::uint32_t max_draft = 0;
   std::string traceparent;  // W3C trace context, told to every peer of the turn; may be empty
   /// What pays the peers, as the coordinator makes it: they get its grant and send it receipts.

@@ -36,6 +36,18 @@ Result<Rows> bench_wan(const BenchOptions&) {
   guessed.bound = "ratio at most 0.5";
   guessed.held = guessed.value > 0 && guessed.ratio() <= 0.5;
   rows.push_back(guessed);
+  for (const double acceptance : {0.5, 0.7, 0.9}) {
+    const sim::DraftReport model =
+        sim::wan_draft_model(std::chrono::milliseconds(25), std::chrono::milliseconds(5), 400,
+                             {.acceptance = acceptance});
+    BenchRow row = guessed;
+    row.what = fmt::format("a draft model of 5 ms a token, right in {:.0f} %", 100 * acceptance);
+    row.value = model.draft_ms;
+    row.other = model.plain_ms;
+    row.bound = "ratio below 1";
+    row.held = row.value > 0 && row.ratio() < 1;
+    rows.push_back(row);
+  }
   for (const std::uint32_t positions : {128u, 1'024u, 4'096u}) {
     const sim::RecoveryReport recovery = sim::recovery_at(positions);
     BenchRow row;

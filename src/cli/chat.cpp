@@ -91,7 +91,7 @@ class Chat {
 };
 
 int chat(const ChatFlags& flags) {
-  const Result<GenerateOptions> options = flags.sampling.chosen();
+  const Result<GenerateOptions> options = flags.sampling.chosen(!flags.model.draft_model.empty());
   if (!options) return report(options.error());
   Interrupt interrupt;
   const Result<DistributedModel> model = flags.model.open();

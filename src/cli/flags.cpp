@@ -14,6 +14,8 @@
 namespace farmesh::cli {
 namespace {
 
+constexpr std::uint32_t kMostDraft = 16;  // tokens guessed ahead in one step
+
 // The whole of `text` as a number; false otherwise.
 template <class Number>
 bool parse(std::string_view text, Number& number) {
@@ -118,6 +120,9 @@ void ModelFlags::add_to(CLI::App& verb) {
                 "Hold every layer here; the default without --peer and --bootstrap");
   verb.add_flag("--remote-head", remote_head,
                 "Use a head that a peer offers: no weights are opened, that peer sees the tokens");
+  verb.add_option("--draft-model", draft_model,
+                  "Small model of the same tokenizer, held here, that guesses ahead")
+      ->option_text("DIR");
 }
 
 Result<DistributedModel> ModelFlags::open() const {
@@ -130,6 +135,7 @@ Result<DistributedModel> ModelFlags::open() const {
   options.discovery = searches ? discovery.chosen() : discovery.options;
   options.local = local || (searches && !remote_head && !options.discovery.enabled());
   options.remote_head = remote_head;
+  options.draft_model = draft_model;
   options.precision = weights.precision;
   options.threads = weights.threads;
   options.model_id = weights.model_id;
@@ -160,15 +166,16 @@ void SamplingFlags::add_to(CLI::App& verb) {
   verb.add_option("--stop", options.stop, "End before this text; repeatable")
       ->allow_extra_args(false)
       ->option_text("TEXT");
-  add_option_with_default(verb, "--max-draft", options.max_draft,
-                          "Tokens guessed ahead and verified in one step; the text is the same",
-                          "N")
-      ->check(CLI::Range(0, 16));
+  verb.add_option("--max-draft", max_draft,
+                  "Tokens guessed ahead and verified in one step; the text is the same")
+      ->check(CLI::Range(0u, kMostDraft))
+      ->option_text("N [0; 16 with a draft model]");
   verb.add_flag("--ignore-eos", options.ignore_eos, "Go on after the model's end-of-text token");
 }
 
-Result<GenerateOptions> SamplingFlags::chosen() const {
+Result<GenerateOptions> SamplingFlags::chosen(bool has_draft_model) const {
   GenerateOptions chosen = options;
+  chosen.max_draft = max_draft.value_or(has_draft_model ? kMostDraft : 0);
   chosen.sampling.seed = seed ? *seed : random_seed();
   for (const std::string& text : logit_bias) {
     LogitBias bias;

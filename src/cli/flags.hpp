@@ -55,7 +55,7 @@ struct WeightFlags {
   void add_to(CLI::App& verb);
 };
 
-/// The above, and where the layers are: --peer, --local, --remote-head.
+/// The above, and where the layers are: --peer, --local, --remote-head; and --draft-model.
 struct ModelFlags {
   WeightFlags weights;
   IdentityFlags identity;
@@ -63,6 +63,7 @@ struct ModelFlags {
   std::vector<std::string> peers;
   bool local = false;
   bool remote_head = false;
+  std::string draft_model;
 
   void add_to(CLI::App& verb);
 
@@ -70,16 +71,18 @@ struct ModelFlags {
   Result<DistributedModel> open() const;
 };
 
-/// --max-tokens, --stop, and every sampling option.
+/// --max-tokens, --max-draft, --stop, and every sampling option.
 struct SamplingFlags {
   GenerateOptions options;
+  std::optional<std::uint32_t> max_draft;
   std::optional<std::uint64_t> seed;
   std::vector<std::string> logit_bias;
 
   void add_to(CLI::App& verb);
 
-  /// With a seed drawn if none was given, so that it can be told. Fails with invalid_argument.
-  Result<GenerateOptions> chosen() const;
+  /// With a seed drawn if none was given, so that it can be told; guessing, if nobody said how
+  /// far, where there is a draft model. Fails with invalid_argument.
+  Result<GenerateOptions> chosen(bool has_draft_model) const;
 };
 
 /// An option whose help shows its present value: "--rounds N [5]".

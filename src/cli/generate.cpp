@@ -95,7 +95,7 @@ int generate(const GenerateFlags& flags) {
     output.failure(error);
     return report(error);
   };
-  const Result<GenerateOptions> options = flags.sampling.chosen();
+  const Result<GenerateOptions> options = flags.sampling.chosen(!flags.model.draft_model.empty());
   if (!options) return failed(options.error());
 
   // The stream lives on this thread; an interrupt waits until there is one to cancel.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/digest.hpp"
+#include "driver/draft_model.hpp"
 
 namespace farmesh::client {
 namespace {
@@ -20,6 +21,12 @@ driver::GeneratorOptions generator_options(const SharedModel& model, std::uint32
   options.residual = model.residual;
   options.prefix_key = model.prefix_key;
   options.chain.warm_standby = warm_standby;
+  if (model.draft) {
+    driver::DraftModelOptions draft = model.draft->options;
+    random_bytes(draft.session.bytes);
+    options.draft_model =
+        std::make_shared<driver::DraftModel>(*model.draft->peers, *model.draft->head, draft);
+  }
   return options;
 }
 

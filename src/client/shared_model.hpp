@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 
 #include "base/types.hpp"
 #include "client/open_turns.hpp"
+#include "driver/draft_model.hpp"
 #include "driver/peer_set.hpp"
 #include "net/runtime.hpp"
 #include "text/chat_template.hpp"
@@ -24,11 +26,19 @@
 
 namespace farmesh::client {
 
+/// A small model in this process that guesses for the other.
+struct SharedDraft {
+  driver::PeerSet* peers = nullptr;   // who hold it
+  wire::Head* head = nullptr;         // its own
+  driver::DraftModelOptions options;  // each session's id is its own
+};
+
 struct SharedModel {
   net::Runtime* runtime = nullptr;
   driver::PeerSet* peers = nullptr;
   wire::Head* head = nullptr;  // null: a peer hosts it
   OpenTurns* turns = nullptr;
+  std::optional<SharedDraft> draft;
 
   std::shared_ptr<const text::Tokenizer> tokenizer;
   Result<text::ChatTemplate> chat_template{Errc::model_not_found, "the model has no chat template"};

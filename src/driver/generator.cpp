@@ -5,22 +5,32 @@
 #include <optional>
 #include <string>
 
-#include "driver/draft.hpp"
+#include "driver/guesses.hpp"
 #include "driver/page_names.hpp"
 #include "net/event.hpp"
 #include "sampling/sampler.hpp"
 
 namespace farmesh::driver {
+namespace {
+
+constexpr std::chrono::seconds kGuessPatience{5};  // with a guesser that does not answer
+
+}  // namespace
 
 struct Generator::Impl : std::enable_shared_from_this<Generator::Impl> {
   using Self = std::shared_ptr<Impl>;
 
   Impl(PeerSet& p, wire::Head& h, GeneratorOptions o, std::function<void(const ChainEvent&)> e)
-      : peers(p), head(h), options(std::move(o)), on_event(std::move(e)) {}
+      : peers(p),
+        head(h),
+        options(std::move(o)),
+        on_event(std::move(e)),
+        guessing(options.draft_model) {}
 
   static net::Task<Result<wire::Finish>> generate(Self self, Turn turn, OnToken on_token);
   net::Task<Result<wire::Finish>> run(const Turn& turn, const OnToken& on_token);
   net::Task<Result<void>> prepare(std::uint32_t tokens);
+  net::Task<void> guess(std::uint32_t most);
   net::Task<Result<std::vector<float>>> next_logits();
   Result<std::vector<sampling::Choice>> choose(const Turn& turn, std::span<const float> logits,
                                                std::uint32_t output);
@@ -33,7 +43,8 @@ struct Generator::Impl : std::enable_shared_from_this<Generator::Impl> {
   void close_chain();
 
   template <class T>
-  net::Task<Result<T>> ask_head(std::function<void(std::function<void(Result<T>)>)> start);
+  net::Task<Result<T>> ask(std::function<void(std::function<void(Result<T>)>)> start,
+                           TimePoint deadline = TimePoint::max());
 
   PeerSet& peers;
   wire::Head& head;
@@ -42,14 +53,14 @@ struct Generator::Impl : std::enable_shared_from_this<Generator::Impl> {
 
   std::vector<TokenId> ids;
   std::vector<TokenId> guesses;  // behind `ids`, in the step under way
-  Draft draft;
+  Guesses guessing;
   std::optional<Chain> chain;
   std::uint32_t next_epoch = 1;          // of a chain opened from here on
   std::uint32_t earlier_recoveries = 0;  // of chains that were closed
   std::uint32_t earlier_numerics_changes = 0;
   std::vector<CommittedRows> earlier_committed;
   std::vector<wire::Hop> told_route;
-  std::function<void()> abandon;  // ends the wait for the head; empty: it is not waited for
+  std::function<void()> abandon;  // ends the wait in ask(); empty: nobody is asked
   bool running = false;
   bool cancelled = false;
 };
@@ -136,13 +147,16 @@ net::Task<Result<wire::Finish>> Generator::Impl::run(const Turn& turn, const OnT
   const Result<void> prepared = co_await std::move(preparing);
   if (cancelled) co_return wire::Finish::cancelled;
   if (!prepared) co_return prepared.error();
+  if (turn.max_draft > 0 && left > 1) guessing.read(ids);
 
   for (;;) {
     chain->expect(left);
     guesses.clear();
     const bool decodes = chain->positions() + 1 >= ids.size();
     if (decodes && turn.max_draft > 0 && left > 1) {
-      guesses = draft.guess(ids, std::min(turn.max_draft, left - 1));
+      auto guessing_ahead = guess(std::min(turn.max_draft, left - 1));
+      co_await std::move(guessing_ahead);
+      if (cancelled) co_return wire::Finish::cancelled;
     }
     auto computing = next_logits();
     const Result<std::vector<float>> logits = co_await std::move(computing);
@@ -187,10 +201,26 @@ Result<std::vector<sampling::Choice>> Generator::Impl::choose(const Turn& turn,
   if (!choice) return choice.error();
   const auto used = static_cast<std::uint32_t>(before + choices.size()) - 1;
   chain->reject(used);
-  draft.judged(static_cast<std::uint32_t>(guesses.size()),
-               static_cast<std::uint32_t>(choices.size()) - 1);
+  guessing.judged(static_cast<std::uint32_t>(guesses.size()),
+                  static_cast<std::uint32_t>(choices.size()) - 1);
   guesses.clear();
   return choices;
+}
+
+/// Makes `guesses`: what may follow the ids, as far as it can be run.
+net::Task<void> Generator::Impl::guess(std::uint32_t most) {
+  using Guessed = std::vector<TokenId>;
+  std::function<void(std::function<void(Result<Guessed>)>)> start =
+      [this, most](std::function<void(Result<Guessed>)> done) {
+        guessing.guess(ids, most, std::move(done));
+      };
+  auto asking = ask<Guessed>(std::move(start), peers.clock().now() + kGuessPatience);
+  const Result<Guessed> guessed = co_await std::move(asking);
+  if (!guessed) co_return;
+  for (const TokenId id : *guessed) {
+    if (guesses.size() == most || id >= options.vocab_size) break;
+    guesses.push_back(id);
+  }
 }
 
 /// Runs what of the ids has not been run, at least the last, and gives the logits after it; with
@@ -208,7 +238,7 @@ net::Task<Result<std::vector<float>>> Generator::Impl::next_logits() {
       [this, rows, row = std::move(*row)](std::function<void(Result<std::vector<float>>)> done) {
         head.logits(row, rows, std::move(done));
       };
-  auto asking = ask_head(std::move(start));
+  auto asking = ask<std::vector<float>>(std::move(start));
   Result<std::vector<float>> logits = co_await std::move(asking);
   if (!logits) co_return logits;
   if (logits->size() != std::size_t{rows} * options.vocab_size) {
@@ -236,16 +266,16 @@ net::Task<Result<Payload>> Generator::Impl::embed(Self self, std::uint32_t from,
       [&head = self->head, wanted = std::move(wanted)](std::function<void(Result<Payload>)> done) {
         head.embed(wanted, std::move(done));
       };
-  auto asking = self->ask_head(std::move(start));
+  auto asking = self->ask<Payload>(std::move(start));
   Result<Payload> hidden = co_await std::move(asking);
   co_return hidden;
 }
 
-/// Waits for the head's answer, but not longer than until cancel(): a head may hold its answers
-/// back for as long as its user likes.
+/// Waits for the answer of a head or a guesser, but not longer than until cancel(): a head may hold
+/// its answers back for as long as its user likes. Fails with cancelled, then and at the deadline.
 template <class T>
-net::Task<Result<T>> Generator::Impl::ask_head(
-    std::function<void(std::function<void(Result<T>)>)> start) {
+net::Task<Result<T>> Generator::Impl::ask(std::function<void(std::function<void(Result<T>)>)> start,
+                                          TimePoint deadline) {
   struct Slot {
     explicit Slot(net::Clock& clock) : answered(clock) {}
     net::Event answered;
@@ -258,7 +288,7 @@ net::Task<Result<T>> Generator::Impl::ask_head(
     slot->answered.set();
   };
   start(std::move(done));
-  co_await slot->answered.wait(TimePoint::max());
+  co_await slot->answered.wait(deadline);
   abandon = nullptr;
   if (!slot->answer) co_return Error{Errc::cancelled, {}};
   co_return std::move(*slot->answer);

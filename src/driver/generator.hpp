@@ -14,6 +14,7 @@
 #include <farmesh/sampling.hpp>
 
 #include "driver/chain.hpp"
+#include "driver/guesser.hpp"
 #include "driver/peer_set.hpp"
 #include "net/task.hpp"
 #include "wire/head.hpp"
@@ -31,6 +32,7 @@ struct GeneratorOptions {
   DType residual = DType::bf16;
   std::vector<std::uint8_t> prefix_key;  // one per tenant; empty: no prefix sharing
   ChainOptions chain;                    // session and sizes are filled in from above
+  std::shared_ptr<Guesser> draft_model;  // guesses besides prompt lookup; may be null
 };
 
 struct Turn {
@@ -39,9 +41,9 @@ struct Turn {
   std::uint32_t max_tokens = 0;  // including those; clipped to the context; 0 runs the prompt only
   SamplingOptions sampling;
   std::vector<TokenId> stop_tokens;  // the token that stops is reported, then the turn ends
-  /// Most tokens that are guessed ahead (draft.hpp) and verified in one step; 0: none. The tokens
-  /// told are the same with and without, sampled ones too: each is drawn from the model's own
-  /// logits by the randomness of its position, and a guess only counts where it is that token.
+  /// Most tokens that are guessed ahead (guesses.hpp) and verified in one step; 0: none. The
+  /// tokens told are the same with and without, sampled ones too: each is drawn from the model's
+  /// own logits by the randomness of its position, and a guess only counts where it is that token.
   std::uint32_t max_draft = 0;
 };
 

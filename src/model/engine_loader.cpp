@@ -9,6 +9,7 @@
 #include <link.h>
 
 #include "base/companion.hpp"
+#include "base/thread.hpp"
 
 namespace farmesh::model {
 namespace {
@@ -55,23 +56,32 @@ Result<EngineFactory> open_library() {
   return reinterpret_cast<EngineFactory>(*factory);
 }
 
+/// The library as this process has it; a failure is not remembered, so that a later call tries
+/// anew.
+Result<EngineFactory> factory() {
+  static std::mutex mutex;
+  static EngineFactory opened = nullptr;
+  const std::lock_guard lock(mutex);
+  if (opened != nullptr) return opened;
+  Result<EngineFactory> found = open_library();
+  if (found) opened = *found;
+  return found;
+}
+
 }  // namespace
+
+EnginePreparation::EnginePreparation() {
+  calm_thread_pools();  // here: threads must not read the environment while another changes it
+  thread_ = start_thread("fm-engine", [] { static_cast<void>(factory()); });
+}
 
 Result<std::unique_ptr<StageEngine>> load_engine(const ModelConfig& config,
                                                  const WeightSource& source,
                                                  const EngineOptions& options) {
-  static std::mutex mutex;
-  static EngineFactory factory = nullptr;
-  {
-    const std::lock_guard lock(mutex);
-    if (factory == nullptr) {
-      Result<EngineFactory> opened = open_library();
-      if (!opened) return opened.error();
-      factory = *opened;
-    }
-  }
+  const Result<EngineFactory> make = factory();
+  if (!make) return make.error();
   Error error;
-  std::unique_ptr<StageEngine> engine(factory(kEngineAbi, &config, &source, &options, &error));
+  std::unique_ptr<StageEngine> engine((*make)(kEngineAbi, &config, &source, &options, &error));
   if (engine == nullptr) return error;
   return engine;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <thread>
 
 #include <farmesh/result.hpp>
 
@@ -17,6 +18,20 @@ inline constexpr std::uint32_t kEngineAbi = 2;
 using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* config,
                                        const WeightSource* weights, const EngineOptions* options,
                                        Error* error);
+
+/// While one lives the engine's library is being opened, on a thread of its own: linking libtorch
+/// takes a good part of a second, in which the caller may read what else it needs. The destructor
+/// waits for the end; what fails is told by load_engine().
+class EnginePreparation {
+ public:
+  EnginePreparation();
+  ~EnginePreparation() { thread_.join(); }
+  EnginePreparation(const EnginePreparation&) = delete;
+  EnginePreparation& operator=(const EnginePreparation&) = delete;
+
+ private:
+  std::thread thread_;
+};
 
 /// Loads the weights that `options` asks for and returns an engine that owns them.
 /// Fails with engine_unavailable (library missing, of another build, or another libtorch is

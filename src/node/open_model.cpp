@@ -4,9 +4,9 @@
 #include <functional>
 
 #include "base/digest.hpp"
+#include "model/engine_loader.hpp"
 #include "model/model_folder.hpp"
 #include "model/model_hash.hpp"
-#include "net/sim_transport.hpp"
 #include "node/cache_folder.hpp"
 #include "node/hello.hpp"
 #include "node/model_text.hpp"
@@ -16,8 +16,6 @@
 
 namespace farmesh::node {
 namespace {
-
-constexpr const char* kLocalName = "local";  // stands for an address in routes and reports
 
 constexpr std::chrono::seconds kDiscoveryTime{20};  // to find peers for every layer
 constexpr std::chrono::seconds kRedialEvery{5};     // peers that went away and may be back
@@ -66,6 +64,7 @@ OpenModel::~OpenModel() {
     peers_.reset();
     local_peer_.reset();
     worker_.reset();
+    draft_.reset();
   });
 }
 
@@ -76,6 +75,10 @@ Result<void> OpenModel::check_options() const {
   if (!options_.local && options_.peers.empty() && !options_.discovery.enabled()) {
     return {Errc::no_route, "neither local layers nor a peer to serve them"};
   }
+  if (options_.remote_head && !options_.draft_model.empty()) {
+    return {Errc::invalid_argument,
+            "a draft model guesses where the head is, and that is a peer's"};
+  }
   return {};
 }
 
@@ -85,16 +88,18 @@ Result<void> OpenModel::open() {
                                      hash_cache_file(), torrent_peers(options_.discovery, self_));
   if (!source) return source.error();
   source_ = *std::move(source);
-  if (options_.remote_head) {
-    Result<model::ModelConfig> config = model::read_model_config(source_->folder());
-    if (!config) return config.error();
-    config_ = *std::move(config);
-  } else if (const Result<void> weights = open_weights(); !weights) {
-    return weights;
-  }
+  Result<model::ModelConfig> config = model::read_model_config(source_->folder());
+  if (!config) return config.error();
+  config_ = *std::move(config);
+  std::optional<model::EnginePreparation> linking;  // while the text side is read
+  if (!options_.remote_head) linking.emplace();
   if (const Result<void> text = read_model_text(source_->folder(), config_, shared_); !text) {
     return text;
   }
+  if (!options_.remote_head) {
+    if (const Result<void> weights = open_weights(); !weights) return weights;
+  }
+  if (const Result<void> draft = open_draft(); !draft) return draft;
 
   runtime_.run_blocking([this] { make_peer_set(); });
   if (options_.discovery.enabled()) {
@@ -122,6 +127,24 @@ Result<void> OpenModel::open_weights() {
   shared_.head = worker_.get();
   shared_.residual = worker_->info().residual;
   shared_.page_tokens = worker_->info().page_tokens;
+  return {};
+}
+
+Result<void> OpenModel::open_draft() {
+  if (options_.draft_model.empty()) return {};
+  auto source = weights::open_source(options_.draft_model, options_.weights, cache_folder(),
+                                     hash_cache_file());
+  if (!source) return source.error();
+  StageOptions stage;
+  stage.source = *std::move(source);
+  stage.precision = options_.precision;
+  stage.threads = options_.threads;
+  stage.cache_tokens = options_.cache_tokens;
+  Result<std::unique_ptr<DraftStage>> loaded =
+      DraftStage::load(std::move(stage), *shared_.tokenizer, runtime_);
+  if (!loaded) return loaded.error();
+  draft_ = *std::move(loaded);
+  shared_.draft = draft_->shared();
   return {};
 }
 
@@ -193,7 +216,8 @@ bool OpenModel::lacks_peers() const {
 
 net::Task<Result<void>> OpenModel::connect() {
   if (options_.local) {
-    const Result<void> added = co_await add_local_stage();
+    local_peer_ = make_local_peer(runtime_, *worker_, config_, *hash_);
+    const Result<void> added = co_await add_local_peer(runtime_, *local_peer_, *peers_);
     if (!added) co_return added;
   }
   failures_ = co_await peers_->connect_all(runtime_.clock().now() + options_.connect_timeout);
@@ -254,20 +278,6 @@ void OpenModel::use_found_peers() {
   found_->set();
   net::spawn(runtime_.executor(), "found peers",
              dial_found(found_, *peers_, runtime_.clock().now() + options_.connect_timeout));
-}
-
-net::Task<Result<void>> OpenModel::add_local_stage() {
-  serve::PeerOptions peer;
-  peer.node_id = runtime_.node_id();
-  peer.software = software_name();
-  peer.model_id = options_.model_id;
-  peer.model_hash = *hash_;
-  peer.num_layers = config_.num_layers;
-  local_peer_ = std::make_unique<serve::Peer>(runtime_.tcp(), *worker_, std::move(peer));
-  auto [driver_end, stage_end] =
-      net::make_pipe(runtime_.clock(), kLocalName, "driver", {}, runtime_.node_id());
-  local_peer_->attach(std::move(stage_end));
-  co_return co_await peers_->add_local(kLocalName, std::move(driver_end));
 }
 
 Result<void> OpenModel::check_coverage() const {

@@ -20,6 +20,7 @@
 #include "model/model_config.hpp"
 #include "net/event.hpp"
 #include "net/runtime.hpp"
+#include "node/draft_stage.hpp"
 #include "node/mesh.hpp"
 #include "node/own_identity.hpp"
 #include "serve/peer.hpp"
@@ -45,6 +46,7 @@ class OpenModel {
  private:
   Result<void> check_options() const;
   Result<void> open_weights();
+  Result<void> open_draft();
   void make_peer_set();
   Result<void> join_mesh();
   net::Task<Result<void>> connect();
@@ -53,7 +55,6 @@ class OpenModel {
   net::Task<void> keep_dialling(std::shared_ptr<net::Event> closing);
   void note_failures(const std::vector<std::pair<std::string, Error>>& failures);
   bool lacks_peers() const;
-  net::Task<Result<void>> add_local_stage();
   Result<void> check_coverage() const;
   std::vector<PeerStatus> peer_status() const;
 
@@ -66,6 +67,7 @@ class OpenModel {
   std::vector<std::pair<std::string, Error>> failures_;  // of connecting, the last of each
 
   // In the order of making; taken down the other way round, on the network thread.
+  std::unique_ptr<DraftStage> draft_;        // only with a draft model
   std::unique_ptr<serve::Worker> worker_;    // none with a remote head
   std::unique_ptr<serve::Peer> local_peer_;  // only with `local`
   std::unique_ptr<driver::PeerSet> peers_;

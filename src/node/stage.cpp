@@ -6,6 +6,8 @@
 #include "base/log.hpp"
 #include "model/engine_loader.hpp"
 #include "model/model_folder.hpp"
+#include "net/sim_transport.hpp"
+#include "node/hello.hpp"
 #include "serve/compute.hpp"
 
 namespace farmesh::node {
@@ -71,6 +73,27 @@ Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
   });
   if (!worker) return worker.error();
   return Stage{config, *hash, *std::move(worker), speed};
+}
+
+std::unique_ptr<serve::Peer> make_local_peer(net::Runtime& runtime, serve::Worker& worker,
+                                             const model::ModelConfig& config,
+                                             const ModelHash& hash) {
+  serve::PeerOptions options;
+  options.node_id = runtime.node_id();
+  options.software = software_name();
+  options.model_hash = hash;
+  options.num_layers = config.num_layers;
+  return std::make_unique<serve::Peer>(runtime.tcp(), worker, std::move(options));
+}
+
+net::Task<Result<void>> add_local_peer(net::Runtime& runtime, serve::Peer& peer,
+                                       driver::PeerSet& peers) {
+  auto [driver_end, stage_end] =
+      net::make_pipe(runtime.clock(), kLocalName, "driver", {}, runtime.node_id());
+  peer.attach(std::move(stage_end));
+  auto adding = peers.add_local(kLocalName, std::move(driver_end));
+  const Result<void> added = co_await std::move(adding);
+  co_return added;
 }
 
 }  // namespace farmesh::node

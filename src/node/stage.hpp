@@ -11,9 +11,11 @@
 #include <farmesh/types.hpp>
 
 #include "base/types.hpp"
+#include "driver/peer_set.hpp"
 #include "model/model_config.hpp"
 #include "net/runtime.hpp"
 #include "node/measured_engine.hpp"
+#include "serve/peer.hpp"
 #include "serve/worker.hpp"
 #include "weights/model_source.hpp"
 
@@ -41,6 +43,17 @@ struct Stage {
 /// invalid_argument (layers outside the model), engine_unavailable, out_of_memory, and as
 /// weights::ModelSource.
 Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime);
+
+/// What stands for the address of a stage in this process, in routes and reports.
+inline constexpr const char* kLocalName = "local";
+
+/// Serves `worker` to the driver of this process, and to nobody else. On the network thread.
+std::unique_ptr<serve::Peer> make_local_peer(net::Runtime& runtime, serve::Worker& worker,
+                                             const model::ModelConfig& config,
+                                             const ModelHash& hash);
+/// Makes it known to `peers` as kLocalName. Fails as driver::PeerSet::add_local().
+net::Task<Result<void>> add_local_peer(net::Runtime& runtime, serve::Peer& peer,
+                                       driver::PeerSet& peers);
 
 /// What the files call for when the caller does not say: f32 for f32, else bf16.
 Precision default_precision(const model::ModelConfig& config) noexcept;

@@ -290,6 +290,7 @@ void Swarm::start(Talk& talk) {
   generator.residual = DType::f32;
   generator.prefix_key = {1, 2, 3, 4};
   generator.chain = options.chain;
+  generator.draft_model = talk.draft_model;
   if (options.paid) {
     driver::BillTerms terms;
     terms.account[0] = static_cast<std::uint8_t>(number);

@@ -53,6 +53,7 @@ struct Talk {
   std::uint32_t max_tokens = 0;
   SamplingOptions sampling;
   std::uint32_t max_draft = 0;
+  std::shared_ptr<driver::Guesser> draft_model;  // as GeneratorOptions has it
 
   Tokens told;  // filled as tokens come
   std::vector<std::uint32_t> indices;

@@ -4,6 +4,8 @@
 #include <memory>
 #include <random>
 
+#include "sampling/sampler.hpp"
+
 namespace farmesh::sim {
 namespace {
 
@@ -176,6 +178,28 @@ class Run {
   std::vector<std::unique_ptr<Talk>> talks_;  // gone before the swarm
 };
 
+/// Knows how the text goes on, and is wrong as often as it is to be.
+class ScriptedDraft final : public driver::Guesser {
+ public:
+  ScriptedDraft(net::Clock& clock, Tokens text, const DraftKind& kind)
+      : clock_(clock), text_(std::move(text)), kind_(kind) {}
+
+  void guess(std::span<const TokenId> ids, std::uint32_t most, Done done) override {
+    Tokens guessed;
+    for (std::size_t at = ids.size(); at < text_.size() && guessed.size() < most; ++at) {
+      const bool right = sampling::uniform(7, at) < kind_.acceptance;
+      guessed.push_back(right ? text_[at] : (text_[at] + 1) % kVocab);
+    }
+    clock_.call_at(clock_.now() + most * kind_.token_time,
+                   [guessed = std::move(guessed), done = std::move(done)] { done(guessed); });
+  }
+
+ private:
+  net::Clock& clock_;
+  const Tokens text_;
+  const DraftKind kind_;
+};
+
 /// The mean time of a token after the first few; below 0 if the talk told other tokens.
 double token_ms(Swarm& swarm, Talk talk) {
   TimePoint began{};
@@ -246,6 +270,30 @@ DraftReport wan_draft(Duration one_way, Duration hop_time, std::uint32_t tokens)
     talk.sampling.logit_bias = {{40, 100}, {41, 90}};
     talk.max_draft = max_draft;
     (max_draft == 0 ? report.plain_ms : report.draft_ms) = token_ms(swarm, std::move(talk));
+  }
+  return report;
+}
+
+DraftReport wan_draft_model(Duration one_way, Duration hop_time, std::uint32_t tokens,
+                            const DraftKind& kind) {
+  SwarmOptions options;
+  options.network = {one_way, Duration::zero(), 0};
+  options.compute_base = hop_time;
+  options.compute_per_row = hop_time / 10;
+  const Tokens prompt = prompt_of(3, 20);
+  Tokens text = prompt;
+  const Tokens told = alone(prompt, tokens, greedy());
+  text.insert(text.end(), told.begin(), told.end());
+  DraftReport report;
+  for (const bool guesses : {false, true}) {
+    Swarm swarm(options);
+    for (std::uint32_t i = 0; i < 3; ++i)
+      swarm.add(std::string(1, char('a' + i)), {4 * i, 4 * i + 4});
+    swarm.connect();
+    Talk talk{prompt, tokens, greedy()};
+    talk.max_draft = guesses ? 16 : 0;
+    talk.draft_model = std::make_shared<ScriptedDraft>(swarm.clock, text, kind);
+    (guesses ? report.draft_ms : report.plain_ms) = token_ms(swarm, std::move(talk));
   }
   return report;
 }

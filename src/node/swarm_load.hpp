@@ -67,6 +67,15 @@ struct DraftReport {
 /// company costs each hop a tenth of a pass more.
 DraftReport wan_draft(Duration one_way, Duration hop_time, std::uint32_t tokens);
 
+/// A small model that guesses.
+struct DraftKind {
+  double acceptance = 0.7;                             // how often a guess is right
+  Duration token_time = std::chrono::milliseconds(5);  // that a guess takes
+};
+/// The same hops and rows; a text that does not repeat itself, guessed by a model.
+DraftReport wan_draft_model(Duration one_way, Duration hop_time, std::uint32_t tokens,
+                            const DraftKind& kind);
+
 struct RecoveryReport {
   double recovery_ms = 0;   // from the kill to the next token
   double prefill_ms = 0;    // of the lost span alone, for the session's length

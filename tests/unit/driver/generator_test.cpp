@@ -1,6 +1,8 @@
 #include "driver/generator.hpp"
 
+#include <cmath>
 #include <limits>
+#include <map>
 
 #include <doctest/doctest.h>
 
@@ -105,6 +107,57 @@ Turn turn(Tokens ids, std::uint32_t max_tokens, SamplingOptions sampling = greed
 }
 
 const Tokens kPrompt{5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/// A small model in the test's hands: knows a text, and leaves it where the script says so.
+struct ScriptedDraft final : driver::Guesser {
+  ScriptedDraft(net::Clock& c, Tokens t) : clock(c), text(std::move(t)) {}
+
+  void guess(std::span<const TokenId> ids, std::uint32_t most, Done done) override {
+    ++asked;
+    if (most == 0) return done({});
+    if (silent) return;
+    Tokens guessed;
+    for (std::size_t at = ids.size(); at < text.size() && guessed.size() < most; ++at) {
+      const bool wrong = wrong_every > 0 && at % wrong_every == 0;
+      guessed.push_back(wrong ? (text[at] + 1) % 97 : text[at]);
+    }
+    if (spoil) spoil(guessed);
+    clock.call_at(clock.now() + token_time * most,
+                  [guessed = std::move(guessed), done = std::move(done)] { done(guessed); });
+  }
+
+  net::Clock& clock;
+  Tokens text;
+  std::size_t wrong_every = 0;  // positions; 0: never
+  Duration token_time = 1ms;
+  bool silent = false;
+  std::function<void(Tokens&)> spoil;
+  int asked = 0;
+};
+
+Tokens joined(Tokens a, const Tokens& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+Turn guessing(Turn turn, std::uint32_t max_draft = 8) {
+  turn.max_draft = max_draft;
+  return turn;
+}
+
+/// A story whose driver has a small model that knows the text.
+struct DraftedStory : Story {
+  Tokens expected;
+  std::shared_ptr<ScriptedDraft> draft;
+
+  explicit DraftedStory(const SamplingOptions& sampling, std::uint32_t tokens = 40) {
+    expected = reference(kPrompt, tokens, sampling);
+    draft = std::make_shared<ScriptedDraft>(loop.clock, joined(kPrompt, expected));
+    driver::GeneratorOptions with_draft = options();
+    with_draft.draft_model = draft;
+    generator = std::make_unique<Generator>(set, head, with_draft, record());
+  }
+};
 
 }  // namespace
 
@@ -347,6 +400,139 @@ TEST_SUITE("driver/generator") {
       for (std::uint32_t i = 0; i < 60; ++i) CHECK(guessing.told[i].index == i);
       CHECK(guessing.generator->committed().back().end == 62);  // the last is not run
     }
+  }
+
+  TEST_CASE("a draft model's guesses, right or wrong, change no token; the right ones save steps") {
+    for (const SamplingOptions& sampling : {greedy(), warm()}) {
+      for (const std::size_t wrong_every : {0, 1, 2, 5}) {
+        DraftedStory story(sampling);
+        story.draft->wrong_every = wrong_every;
+        REQUIRE(finish_of(story.generate(guessing(turn(kPrompt, 40, sampling)))) == Finish::length);
+        CHECK(story.told_ids() == story.expected);
+        for (std::uint32_t i = 0; i < 40; ++i) CHECK(story.told[i].index == i);
+        CHECK(story.generator->committed().back().end == kPrompt.size() + 39);
+        const std::size_t steps = story.peers[0]->seen.steps.size() - 2;  // of the prompt
+        if (wrong_every == 0) CHECK(steps <= 10);
+        if (wrong_every == 5) CHECK(steps <= 22);
+        if (wrong_every == 1) CHECK(steps == 39);
+      }
+    }
+  }
+
+  TEST_CASE("a draft model changes no token when a peer is lost in the middle of its guesses") {
+    for (const SamplingOptions& sampling : {greedy(), warm()}) {
+      DraftedStory story(sampling);
+      story.add("c", {3, 6});
+      story.connect();
+      story.draft->wrong_every = 4;
+      int left = 13;
+      REQUIRE(story.generate(guessing(turn(kPrompt, 40, sampling)), [&] {
+        if (--left == 0) story.network.kill("b");
+        return true;
+      }));
+      CHECK(story.told_ids() == story.expected);
+      CHECK(story.generator->recoveries() == 1);
+    }
+  }
+
+  TEST_CASE(
+      "a draft model that does not answer is waited for once in a while, and then goes without") {
+    DraftedStory story(greedy(), 4);
+    story.draft->silent = true;
+    const TimePoint began = story.loop.clock.now();
+    REQUIRE(finish_of(story.generate(guessing(turn(kPrompt, 4)))) == Finish::length);
+    CHECK(story.told_ids() == story.expected);
+    CHECK(story.loop.clock.now() - began < 20s);
+  }
+
+  TEST_CASE("a draft model that guesses what cannot be is only not believed") {
+    DraftedStory story(greedy());
+    SUBCASE("ids outside the vocabulary") {
+      story.draft->spoil = [](Tokens& guessed) { guessed.back() = 97; };
+    }
+    SUBCASE("more than was asked for") {
+      story.draft->spoil = [](Tokens& guessed) { guessed.resize(1'000, 3); };
+    }
+    REQUIRE(finish_of(story.generate(guessing(turn(kPrompt, 40)))) == Finish::length);
+    CHECK(story.told_ids() == story.expected);
+    for (const auto& step : story.peers[0]->seen.steps) CHECK(step.count <= 9);
+  }
+
+  TEST_CASE("cancel ends a turn that waits for its draft model") {
+    DraftedStory story(greedy());
+    story.draft->silent = true;
+    story.loop.clock.call_at(story.loop.after(500ms), [&] { story.generator->cancel(); });
+    const TimePoint began = story.loop.clock.now();
+    REQUIRE(finish_of(story.generate(guessing(turn(kPrompt, 40)))) == Finish::cancelled);
+    CHECK(story.loop.clock.now() - began <= 501ms);
+  }
+
+  TEST_CASE("without max_draft no draft model is asked") {
+    DraftedStory story(greedy(), 6);
+    REQUIRE(finish_of(story.generate(turn(kPrompt, 6))) == Finish::length);
+    CHECK(story.draft->asked == 0);
+  }
+
+  TEST_CASE("sampled texts that were guessed ahead have the distribution of the model") {
+    // Three words, two tokens: nine texts, whose probabilities the model's own logits give.
+    constexpr TokenId kFirst = 40;
+    constexpr std::uint32_t kWords = 3;
+    constexpr int kTexts = 1'500;
+    SamplingOptions sampling;
+    sampling.temperature = 12;  // its logits lie far apart
+    sampling.top_p = 1;
+    for (TokenId id = 0; id < 97; ++id) {
+      sampling.logit_bias.push_back({id, id >= kFirst && id < kFirst + kWords ? 100.f : -100.f});
+    }
+    Story story;
+    const auto probabilities = [&](const Tokens& ids) {
+      const std::vector<std::byte> rows = alone(story.head.embedded(ids));
+      std::vector<float> logits(97);
+      model::StandInOptions engine;
+      engine.blocks = {};
+      engine.head = true;
+      REQUIRE(
+          model::make_stand_in_engine(engine)->logits(std::span(rows).last(kRowBytes), 1, logits));
+      std::vector<double> words(kWords);
+      double sum = 0;
+      for (std::uint32_t i = 0; i < kWords; ++i) {
+        sum += words[i] = std::exp(double(logits[kFirst + i]) / double(sampling.temperature));
+      }
+      for (double& word : words) word /= sum;
+      return words;
+    };
+    const Tokens prompt{1, 2, 3};
+    std::map<Tokens, double> expected;
+    const std::vector<double> first = probabilities(prompt);
+    for (std::uint32_t i = 0; i < kWords; ++i) {
+      const std::vector<double> second = probabilities(joined(prompt, {kFirst + i}));
+      for (std::uint32_t j = 0; j < kWords; ++j) {
+        expected[{kFirst + i, kFirst + j}] = first[i] * second[j] * kTexts;
+      }
+    }
+    // The draft's guess is always the same: were it taken too readily, it would be told too often.
+    const auto most = std::max_element(expected.begin(), expected.end(),
+                                       [](auto& a, auto& b) { return a.second < b.second; });
+    std::map<Tokens, int> told;
+    for (int seed = 0; seed < kTexts; ++seed) {
+      driver::GeneratorOptions options = story.options();
+      options.session.bytes[1] = static_cast<std::uint8_t>(seed);
+      options.session.bytes[2] = static_cast<std::uint8_t>(seed >> 8);
+      options.prefix_key.clear();
+      options.draft_model =
+          std::make_shared<ScriptedDraft>(story.loop.clock, joined(prompt, most->first));
+      story.generator = std::make_unique<Generator>(story.set, story.head, options);
+      story.told.clear();
+      sampling.seed = static_cast<std::uint64_t>(seed);
+      REQUIRE(finish_of(story.generate({prompt, 0, 3, sampling, {}, 8})) == Finish::length);
+      ++told[{story.told[0].id, story.told[1].id}];
+    }
+    double chi_square = 0;
+    for (const auto& [text, count] : expected) {
+      REQUIRE(count > 5);
+      chi_square += (told[text] - count) * (told[text] - count) / count;
+    }
+    CHECK(chi_square < 31.8);  // 8 degrees of freedom: passed by chance once in ten thousand
   }
 
   TEST_CASE("a guess that holds the end does not go beyond it") {

@@ -55,6 +55,27 @@ TEST_SUITE("node/session") {
     CHECK(text.size() == 60);
   }
 
+  TEST_CASE("a draft model guesses over several turns, cancelled ones too, and changes no token") {
+    const auto model = std::make_shared<StandInModel>();
+    model->guess_by_itself();
+    Session session = open(model);
+    GenerateOptions guessing = greedy(60);
+    guessing.max_draft = 8;
+    read_all(session.generate("hello", guessing));
+    CHECK(session.ids() == test::reference(prompt_ids("hello"), 60));
+    CHECK(model->sessions() == 2);
+    {
+      TokenStream stream = session.generate(" there", guessing);
+      for (int i = 0; i < 5; ++i) CHECK(*stream.next());
+    }  // cancelled here
+    const std::vector<TokenId> before = session.ids();
+    guessing.max_tokens = 20;
+    TokenStream rest = session.generate_ids({}, guessing);
+    while (*rest.next()) {
+    }
+    CHECK(session.ids() == test::reference(before, 20));
+  }
+
   TEST_CASE("eight sessions in eight threads do not disturb each other") {
     const auto model = std::make_shared<StandInModel>();
     std::vector<std::future<std::vector<TokenId>>> turns;

@@ -148,6 +148,19 @@ class StandInModel {
 
   const client::SharedModel& shared() const { return shared_; }
 
+  /// From here on the model guesses for itself, in sessions of its own.
+  void guess_by_itself() {
+    client::SharedDraft& draft = shared_.draft.emplace();
+    draft.peers = peers_.get();
+    draft.head = worker_.get();
+    draft.options.num_layers = kLayers;
+    draft.options.hidden_size = shared_.hidden_size;
+    draft.options.vocab_size = shared_.vocab_size;
+    draft.options.shared_ids = shared_.vocab_size;
+    draft.options.max_position = kContext;
+    draft.options.residual = shared_.residual;
+  }
+
   std::uint64_t steps() {
     std::uint64_t steps = 0;
     runtime_.run_blocking([&] { steps = local_peer_->stats().steps; });

@@ -1,4 +1,4 @@
-#include "driver/draft.hpp"
+#include "driver/prompt_lookup.hpp"
 
 #include <algorithm>
 
@@ -11,13 +11,13 @@ constexpr std::size_t kMostLearnt = 1u << 18;  // n-grams of one session: some 1
 }  // namespace
 
 /// Of two tuples with one key the later one counts: a wrong guess, which is rejected.
-std::uint64_t Draft::key_of(std::span<const TokenId> last) noexcept {
+std::uint64_t PromptLookup::key_of(std::span<const TokenId> last) noexcept {
   std::uint64_t key = last.size();
   for (const TokenId id : last) key = (key ^ id) * 0x9E3779B97F4A7C15u;
   return key;
 }
 
-void Draft::learn(std::span<const TokenId> ids) {
+void PromptLookup::learn(std::span<const TokenId> ids) {
   if (next_.size() > kMostLearnt) next_.clear();
   // What follows the very last is not known yet.
   for (std::size_t at = std::max(learnt_, kShortest); at < ids.size(); ++at) {
@@ -28,12 +28,14 @@ void Draft::learn(std::span<const TokenId> ids) {
   learnt_ = ids.size();
 }
 
-std::vector<TokenId> Draft::guess(std::span<const TokenId> ids, std::uint32_t most) {
+std::vector<TokenId> PromptLookup::guess(std::span<const TokenId> ids, std::uint32_t most) {
   learn(ids);
   const std::size_t wanted = std::min(most, length_);
+  matched_ = 0;
   for (std::size_t length = std::min(kLongest, ids.size()); length >= shortest_; --length) {
     const auto found = next_.find(key_of(ids.last(length)));
     if (found == next_.end()) continue;
+    matched_ = length;
     std::vector<TokenId> guessed;
     while (guessed.size() < wanted) {
       // A repetition shorter than the guess goes on with itself.
@@ -45,7 +47,7 @@ std::vector<TokenId> Draft::guess(std::span<const TokenId> ids, std::uint32_t mo
   return {};
 }
 
-void Draft::judged(std::uint32_t guessed, std::uint32_t accepted) noexcept {
+void PromptLookup::judged(std::uint32_t guessed, std::uint32_t accepted) noexcept {
   if (guessed == 0) return;
   length_ = accepted == guessed ? std::min(2 * length_, kMostAtOnce) : std::max(accepted + 1, 2u);
   shortest_ = accepted > 0 ? kShortest : std::min(shortest_ + 1, kLongest);
