@@ -41,6 +41,13 @@ struct LayerChoice {
   std::function<void(Span)> on_layers;
 };
 
+/// What a peer does for nodes that nobody can dial: it passes their connections on, unread.
+struct RelayOptions {
+  std::uint32_t sessions = 16;      // connections at once, and nodes; 0: none
+  double megabits_per_second = 20;  // of all of them, both ways together
+  double gigabytes_per_day = 50;
+};
+
 struct PeerOptions {
   /// Hugging Face layout, or "ORG/NAME", an id at a hub; only the tensors of `layers` are read.
   std::string folder;
@@ -64,6 +71,7 @@ struct PeerOptions {
   /// Where it is enabled, the node is found by those who look for its layers, and a hosted head
   /// finds the peers for the others.
   DiscoveryOptions discovery;
+  RelayOptions relay;
   std::uint32_t max_remote_sessions = 128;  // open at once of one remote node, then quota
   std::uint64_t max_remote_tokens = 0;      // of cache promised to one; 0: as much as there is
   /// Serves only sessions that a signed grant pays for, and signs receipts for those either way.

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include <farmesh/export.hpp>
@@ -29,6 +30,8 @@ struct WeightsOptions {
   /// ETags stand for it: peers that fetch from the same hub are found, others are not.
   std::string model_hash;
   std::string cache_dir;  // empty: $FARMESH_CACHE_DIR, $XDG_CACHE_HOME/farmesh, ~/.cache/farmesh
+  /// Of the pieces that are given to other nodes, Mbit/s; nothing: no limit; 0: none is given.
+  std::optional<double> upload_mbps;
   /// While bytes come, on the thread that waits for them.
   std::function<void(const DownloadProgress&)> on_download;
 };

@@ -2,6 +2,8 @@
 
 #include <memory>
 
+#include <CLI/Validators.hpp>
+
 #include "cli/terminal.hpp"
 
 namespace farmesh::cli {
@@ -18,6 +20,10 @@ void HubFlags::add_to(CLI::App& verb) {
   verb.add_option("--model-hash", options.model_hash,
                   "Its hash, as others tell it; needed where there is no manifest")
       ->option_text("HASH");
+  verb.add_option("--seed-mbps", options.upload_mbps,
+                  "Of its pieces that are given to other nodes; 0: none; default: no limit")
+      ->check(CLI::Range(0.0, 1e5))
+      ->option_text("MBIT/S");
 }
 
 WeightsOptions HubFlags::chosen() const {

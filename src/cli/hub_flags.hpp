@@ -7,7 +7,7 @@
 
 namespace farmesh::cli {
 
-/// --hub, --revision, --manifest, --model-hash.
+/// --hub, --revision, --manifest, --model-hash, --seed-mbps.
 struct HubFlags {
   WeightsOptions options;
 

@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <CLI/Validators.hpp>
 #include <fmt/format.h>
 
 #include "base/digest.hpp"
@@ -36,6 +38,7 @@ struct PublishFlags {
   bool only_manifest = false;
   model::ManifestOptions manifest;
   DiscoveryFlags discovery;
+  std::optional<double> seed_mbps;
 };
 
 Result<void> write_manifest(const std::filesystem::path& path, const std::string& bytes) {
@@ -53,9 +56,13 @@ Result<void> write_manifest(const std::filesystem::path& path, const std::string
 }
 
 int seed(const PublishFlags& flags, const model::Manifest& manifest, StopRequest& stop) {
-  const auto dht = node::dht_options(flags.discovery.chosen(), "");
+  auto dht = node::dht_options(flags.discovery.chosen(), "");
   if (!dht) return report(dht.error());
-  auto torrent = discovery::Torrent::start(discovery::engine_options(*dht));
+  dht->map_ports = true;
+  discovery::UploadLimit limit;
+  if (flags.seed_mbps)
+    limit.bytes_per_second = static_cast<std::uint64_t>(*flags.seed_mbps * 1e6 / 8);
+  auto torrent = discovery::Torrent::start(discovery::engine_options(*dht), limit);
   if (!torrent) return report(torrent.error());
   discovery::TorrentFolder folder{
       manifest.encode(), std::filesystem::absolute(flags.folder), {}, {}};
@@ -124,6 +131,9 @@ void add_publish(CLI::App& model, Run& run) {
       ->option_text("ADDR[,ADDR]");
   verb->add_option("--port", discovery.dht_port, "UDP and TCP; default: a free one")
       ->option_text("N");
+  verb->add_option("--seed-mbps", flags->seed_mbps, "Of what is given; default: no limit")
+      ->check(CLI::Range(0.1, 1e5))
+      ->option_text("MBIT/S");
   verb->add_flag("--public-dht", discovery.public_dht, "Be found in BitTorrent's DHT as well");
   verb->callback([flags, &run] { run = [flags] { return publish(*flags); }; });
 }

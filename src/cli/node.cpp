@@ -51,6 +51,8 @@ struct NodeFlags {
   std::uint32_t cache_tokens = 16'384;
   std::uint32_t max_remote_sessions = 128;
   std::uint64_t max_remote_tokens = 0;
+  RelayOptions relay;
+  bool no_port_mapping = false;
   bool paid = false;
   bool open = false;
   std::vector<std::string> payers;
@@ -82,6 +84,8 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   if (!identity) return identity.error();
   options.identity = *identity;
   options.discovery = flags.discovery.chosen();
+  options.discovery.map_ports = !flags.no_port_mapping;
+  options.relay = flags.relay;
   Result<std::string> address = public_address(flags.advertise, options.listen, options.discovery);
   if (!address) return address.error();
   options.advertise = *std::move(address);
@@ -183,6 +187,20 @@ int serve(const NodeFlags& flags) {
   return kSuccess;
 }
 
+void add_reach_flags(CLI::App& verb, NodeFlags& flags) {
+  verb.add_flag("--no-port-mapping", flags.no_port_mapping,
+                "Ask no router for ports, by UPnP or NAT-PMP");
+  add_option_with_default(verb, "--relay-sessions", flags.relay.sessions,
+                          "Connections passed on to nodes that nobody can dial; 0: none", "N")
+      ->check(CLI::Range(0, 10'000));
+  add_option_with_default(verb, "--relay-mbps", flags.relay.megabits_per_second,
+                          "Of all of them together", "MBIT/S")
+      ->check(CLI::Range(0.01, 1e6));
+  add_option_with_default(verb, "--relay-gb", flags.relay.gigabytes_per_day,
+                          "Of all of them, in a day", "GB")
+      ->check(CLI::Range(0.0, 1e6));
+}
+
 }  // namespace
 
 void add_node(CLI::App& program, Run& run) {
@@ -220,6 +238,7 @@ void add_node(CLI::App& program, Run& run) {
       ->check(CLI::Range(1, 1'000'000));
   add_option_with_default(*verb, "--max-remote-tokens", flags->max_remote_tokens,
                           "KV cache promised to one remote node, in tokens; 0: all of it", "N");
+  add_reach_flags(*verb, *flags);
   add_option_with_default(*verb, "--drain", flags->drain_seconds,
                           "Most seconds that open sessions may take to end", "SECONDS")
       ->check(CLI::Range(0, 86'400));

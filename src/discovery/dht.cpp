@@ -60,6 +60,8 @@ DhtEngineOptions engine_options(const DhtOptions& options) {
         std::any_of(engine.bootstrap.begin(), engine.bootstrap.end(), is_local_address) ||
         (engine.bootstrap.empty() && listens_locally);
   }
+  // No router stands between those of one network.
+  engine.map_ports = options.map_ports && !engine.local && !options.host.starts_with("127.");
   return engine;
 }
 
@@ -85,6 +87,8 @@ struct Dht::Impl : std::enable_shared_from_this<Impl> {
         if (to.on_item && !found->item.value.empty()) to.on_item(found->item);
       } else if (const auto* stored = std::get_if<ItemStored>(&answer)) {
         if (to.on_stored) to.on_stored(stored->item, stored->copies);
+      } else if (const auto* mapped = std::get_if<PortMapped>(&answer)) {
+        if (on_mapped) on_mapped(*mapped);
       }
     }
   }
@@ -92,6 +96,7 @@ struct Dht::Impl : std::enable_shared_from_this<Impl> {
   net::Executor executor;
   std::atomic<bool> waking{false};
   Listener listener;
+  std::function<void(const PortMapped&)> on_mapped;
   std::unique_ptr<DhtEngine> engine;
 };
 
@@ -99,6 +104,7 @@ Dht::Dht(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Dht::~Dht() {
   impl_->listener = {};
+  impl_->on_mapped = {};
   impl_->engine.reset();
 }
 
@@ -115,6 +121,11 @@ Result<std::unique_ptr<Dht>> Dht::start(net::Executor executor, const DhtOptions
 
 std::uint16_t Dht::port() const noexcept { return impl_->engine->port(); }
 DhtTraffic Dht::traffic() { return impl_->engine->traffic(); }
+
+void Dht::map_port(std::uint16_t port, std::function<void(const PortMapped&)> on_answer) {
+  impl_->on_mapped = std::move(on_answer);
+  impl_->engine->map_port(port);
+}
 
 void Dht::listen(Listener listener) { impl_->listener = std::move(listener); }
 void Dht::rejoin() { impl_->engine->rejoin(); }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@ struct DhtOptions {
   std::uint16_t port = 0;  // UDP; 0: a free one
   std::vector<BootstrapAddress> bootstrap;
   bool public_dht = false;
+  bool map_ports = false;  // ask the router for them; where it listens beyond loopback
 };
 
 /// Where libtorrent listens and begins for that.
@@ -40,6 +42,9 @@ class Dht final : public Rendezvous {
 
   std::uint16_t port() const noexcept;
   DhtTraffic traffic();
+
+  /// Asks the router for this TCP port too; its answers come to `on_answer`, some or none.
+  void map_port(std::uint16_t port, std::function<void(const PortMapped&)> on_answer);
 
   void listen(Listener listener) override;
   void rejoin() override;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -70,6 +71,10 @@ ItemFound item_of(const lt::dht_mutable_item_alert& alert) {
   return found;
 }
 
+std::string transport_name(lt::portmap_transport transport) {
+  return transport == lt::portmap_transport::upnp ? "UPnP" : "NAT-PMP";
+}
+
 struct Metrics {
   int bytes_in = lt::find_metric_idx("dht.dht_bytes_in");
   int bytes_out = lt::find_metric_idx("dht.dht_bytes_out");
@@ -99,6 +104,7 @@ struct DhtEngine::Impl {
   std::uint16_t port = 0;
   std::mutex mutex;  // of what follows: take() and traffic() may be called from several threads
   DhtTraffic traffic;
+  std::map<lt::port_mapping_t, std::uint16_t> mapped;  // local ports that were asked for
 };
 
 DhtEngine::DhtEngine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -148,6 +154,14 @@ void DhtEngine::put(const DhtItem& item) {
 
 void DhtEngine::get(const identity::PublicKey& key) { impl_->session.dht_get_item(chars(key)); }
 
+void DhtEngine::map_port(std::uint16_t port) {
+  const std::lock_guard lock(impl_->mutex);
+  for (const lt::port_mapping_t mapping :
+       impl_->session.add_port_mapping(lt::portmap_protocol::tcp, port, port)) {
+    impl_->mapped[mapping] = port;
+  }
+}
+
 void DhtEngine::set_wake(std::function<void()> wake) {
   impl_->session.set_alert_notify(std::move(wake));
 }
@@ -165,6 +179,19 @@ std::vector<DhtAnswer> DhtEngine::take() {
     } else if (const auto* put = lt::alert_cast<lt::dht_put_alert>(alert)) {
       answers.emplace_back(ItemStored{
           {octets(put->public_key), put->seq, octets(put->signature), {}}, put->num_success});
+    } else if (const auto* mapped = lt::alert_cast<lt::portmap_alert>(alert)) {
+      const auto asked = impl_->mapped.find(mapped->mapping);
+      if (asked == impl_->mapped.end() || mapped->map_protocol != lt::portmap_protocol::tcp)
+        continue;
+      answers.emplace_back(PortMapped{asked->second,
+                                      static_cast<std::uint16_t>(mapped->external_port),
+                                      transport_name(mapped->map_transport)});
+    } else if (const auto* unmapped = lt::alert_cast<lt::portmap_error_alert>(alert)) {
+      const auto asked = impl_->mapped.find(unmapped->mapping);
+      if (asked == impl_->mapped.end()) continue;
+      answers.emplace_back(
+          PortMapped{asked->second, 0,
+                     transport_name(unmapped->map_transport) + ": " + unmapped->error.message()});
     } else if (const auto* stats = lt::alert_cast<lt::session_stats_alert>(alert)) {
       impl_->traffic = traffic_of(*stats);
     }

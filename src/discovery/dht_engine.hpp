@@ -24,6 +24,7 @@ struct DhtEngineOptions {
   std::vector<std::string> bootstrap;  // "HOST:PORT" of nodes to begin with; names are resolved
   std::vector<std::string> routers;    // of hosts that only tell of nodes, and hold nothing
   bool local = false;                  // nodes of one machine or network, which share addresses
+  bool map_ports = false;              // ask the router for them, by UPnP and NAT-PMP
 };
 
 /// Some of those who announced themselves under `key`; more may follow.
@@ -42,7 +43,13 @@ struct ItemStored {
   DhtItem item;  // without its value
   int copies = 0;
 };
-using DhtAnswer = std::variant<PeersFound, ItemFound, ItemStored>;
+/// What a router said of a TCP port that was asked for.
+struct PortMapped {
+  std::uint16_t port = 0;      // on this machine
+  std::uint16_t external = 0;  // on the router; 0: it gave none
+  std::string how;             // "UPnP" or "NAT-PMP", and why not
+};
+using DhtAnswer = std::variant<PeersFound, ItemFound, ItemStored, PortMapped>;
 
 struct DhtTraffic {
   std::uint64_t bytes_in = 0;
@@ -66,6 +73,10 @@ class DhtEngine {
   void find(const RendezvousKey& key);
   void put(const DhtItem& item);
   void get(const identity::PublicKey& key);
+
+  /// Asks the router for a TCP port of this machine besides the DHT's; with `map_ports` alone. It
+  /// is asked to take all of them back when this is destroyed.
+  void map_port(std::uint16_t port);
 
   /// Called on libtorrent's thread when there is something to take(); at once, perhaps.
   void set_wake(std::function<void()> wake);

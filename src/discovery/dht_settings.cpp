@@ -32,7 +32,8 @@ lt::settings_pack dht_settings(const DhtEngineOptions& options) {
   settings.set_str(pack::user_agent, "");
   settings.set_int(pack::alert_mask, lt::alert_category::dht | lt::alert_category::dht_operation |
                                          lt::alert_category::status | lt::alert_category::error |
-                                         lt::alert_category::stats);
+                                         lt::alert_category::stats |
+                                         lt::alert_category::port_mapping);
   settings.set_int(pack::alert_queue_size, 10'000);
   settings.set_bool(pack::enable_dht, true);
   // No torrents here: nothing listens but the DHT.
@@ -41,8 +42,8 @@ lt::settings_pack dht_settings(const DhtEngineOptions& options) {
   settings.set_bool(pack::enable_incoming_utp, false);
   settings.set_bool(pack::enable_outgoing_utp, false);
   settings.set_bool(pack::enable_lsd, false);
-  settings.set_bool(pack::enable_upnp, false);
-  settings.set_bool(pack::enable_natpmp, false);
+  settings.set_bool(pack::enable_upnp, options.map_ports);
+  settings.set_bool(pack::enable_natpmp, options.map_ports);
   settings.set_bool(pack::listen_system_port_fallback, false);
   settings.set_int(pack::max_retry_port_bind, 0);
   settings.set_int(pack::dht_upload_rate_limit, options.local ? 10'000'000 : 200'000);

@@ -6,6 +6,7 @@
 #include "base/digest.hpp"
 #include "base/log.hpp"
 #include "discovery/directory_impl.hpp"
+#include "net/tcp_address.hpp"
 
 namespace farmesh::discovery {
 namespace {
@@ -29,6 +30,7 @@ std::int64_t system_unix_ms() {
 }  // namespace
 
 std::string dial_address(const NodeRecord& record) {
+  if (!record.relay.empty()) return net::circuit_address(record.relay, record.id);
   if (record.addresses.empty()) return {};
   const std::string& address = record.addresses.front();
   return address.find("/p2p/") == std::string::npos ? address + "/p2p/" + to_string(record.id)
@@ -121,6 +123,7 @@ void Directory::Impl::round() {
 void Directory::Impl::renew_own(bool leaving) {
   const std::int64_t now = options.unix_ms();
   NodeRecord record = leaving ? own->last.record : own->describe();
+  if (!leaving && record.addresses.empty() && record.relay.empty()) return;
   record.mesh = options.mesh;
   record.leaving = leaving;
   // Time is a number that grows over restarts too, without a file to keep it in.
@@ -148,6 +151,7 @@ void Directory::Impl::announce_own() {
                    own->announced + options.refresh <= clock.now() || rounds < kEagerRounds;
   const NodeRecord& record = own->last.record;
   if (!due || record.model_hash == ModelHash{}) return;
+  if (record.addresses.empty()) return;  // the DHT would tell where nobody gets in
   own->announced = clock.now();
   // A head without layers is found where the first layers are.
   const std::uint32_t first = record.span.begin / kLayersPerBucket;

@@ -65,7 +65,8 @@ class Directory {
   void add_contact(const std::string& address);
 
   /// This node serves. `describe` fills in what the record says, each time that it is renewed;
-  /// key, sequence and times are the directory's. `port`: TCP, announced in the DHT.
+  /// key, sequence and times are the directory's. `port`: TCP, announced in the DHT. While it gives
+  /// no address and no relay, nothing new is said.
   void publish(identity::NodeKey key, std::uint16_t port, std::function<NodeRecord()> describe);
 
   /// Begins to look, to ask and to publish.
@@ -95,7 +96,8 @@ class Directory {
   std::shared_ptr<Impl> impl_;  // shared with tasks under way
 };
 
-/// Where to dial the node of a record, and no other: "HOST:PORT/p2p/ID". Empty if nowhere.
+/// Where to dial the node of a record, and no other: "HOST:PORT/p2p/ID", or through its relay. Empty
+/// if nowhere.
 std::string dial_address(const NodeRecord& record);
 
 }  // namespace farmesh::discovery

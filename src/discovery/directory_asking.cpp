@@ -28,7 +28,8 @@ void Directory::Impl::want(const std::string& address) {
   pump();
 }
 
-/// Nodes of the view are asked too, each time others: what one knows, all come to know.
+/// Nodes of the view are asked too, each time others: what one knows, all come to know. Those behind
+/// a relay ask for themselves, and its room is for sessions.
 void Directory::Impl::want_neighbours() {
   std::vector<RecordPtr> records = table.usable();
   std::shuffle(records.begin(), records.end(), random);
@@ -38,6 +39,7 @@ void Directory::Impl::want_neighbours() {
     if (more == 0) return;
     const std::string address = dial_address(one->record);
     if (is_own(one->record.id) || address.empty() || neighbours.contains(address)) continue;
+    if (!one->record.relay.empty()) continue;
     want(address);
     --more;
   }
@@ -216,7 +218,7 @@ Result<wire::SwarmReply> Directory::Impl::reply_to(const NodeId& asker, const wi
   if (!query.own.empty()) take(query.own, &asker);
   wire::SwarmReply reply;
   const bool first_page = is_unknown(query.after);
-  if (own && first_page) reply.records.push_back(own->last.bytes);
+  if (own && first_page && !own->last.bytes.empty()) reply.records.push_back(own->last.bytes);
   const auto page = table.page({query.model_hash, query.layers, query.after},
                                wire::kMaxSwarmRecords - 1, wire::kMaxSwarmBytes);
   for (const RecordPtr& one : page.records) {

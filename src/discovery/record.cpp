@@ -17,6 +17,7 @@ constexpr std::string_view kDomain = "farmesh record v1";
 constexpr std::uint8_t kVersion = 1;
 constexpr std::uint8_t kLeaving = 1;  // bits of the flags
 constexpr std::uint8_t kHead = 2;
+constexpr std::uint8_t kRelays = 4;
 constexpr std::size_t kSignatureBytes = std::tuple_size_v<identity::Signature>;
 
 class Writer {
@@ -101,8 +102,8 @@ std::string body_of(const NodeRecord& record) {
   out.number(record.sequence);
   out.number(record.not_before_ms);
   out.number(record.expires_ms);
-  out.number(
-      static_cast<std::uint8_t>((record.leaving ? kLeaving : 0) | (record.head ? kHead : 0)));
+  out.number(static_cast<std::uint8_t>((record.leaving ? kLeaving : 0) | (record.head ? kHead : 0) |
+                                       (record.relays ? kRelays : 0)));
   out.text(record.mesh);
   out.number(static_cast<std::uint8_t>(record.addresses.size()));
   for (const std::string& address : record.addresses) out.text(address);
@@ -142,6 +143,7 @@ std::optional<Body> read_body(std::string_view bytes) {
   const auto flags = in.number<std::uint8_t>();
   record.leaving = (flags & kLeaving) != 0;
   record.head = (flags & kHead) != 0;
+  record.relays = (flags & kRelays) != 0;
   record.mesh = in.text();
   const auto addresses = in.number<std::uint8_t>();
   if (addresses > kMaxAddresses) return std::nullopt;
@@ -165,14 +167,16 @@ std::optional<Body> read_body(std::string_view bytes) {
   return body;
 }
 
+/// A place of its own: nobody is dialled through two relays.
+bool plausible_address(const std::string& address) {
+  const auto parsed = net::parse_address(address);
+  return parsed && parsed->port != 0 && parsed->relay.empty();
+}
+
 bool plausible_addresses(const NodeRecord& record) {
   if (record.addresses.empty() && record.relay.empty() && !record.leaving) return false;
-  if (!record.relay.empty() && !net::parse_address(record.relay)) return false;
-  return std::all_of(record.addresses.begin(), record.addresses.end(),
-                     [](const std::string& address) {
-                       const auto parsed = net::parse_address(address);
-                       return parsed && parsed->port != 0;
-                     });
+  if (!record.relay.empty() && !plausible_address(record.relay)) return false;
+  return std::all_of(record.addresses.begin(), record.addresses.end(), plausible_address);
 }
 
 bool plausible_span(const NodeRecord& record, const RecordExpectation& expected) {

@@ -48,6 +48,7 @@ struct NodeRecord {
   std::string mesh{kDefaultMesh};
   std::vector<std::string> addresses;  // where it may be dialled, best first
   std::string relay;                   // dialled through this node; empty: directly
+  bool relays = false;                 // others may be dialled through it
   std::string software;
   std::string place;  // such as "eu-west"
 

@@ -7,6 +7,7 @@
 // Boost 1.74's Asio forgets <utility> under C++20; it is above.
 #include <libtorrent/add_torrent_params.hpp>
 #include <libtorrent/alert_types.hpp>
+#include <libtorrent/ip_filter.hpp>
 #include <libtorrent/session.hpp>
 #include <libtorrent/session_params.hpp>
 #include <libtorrent/torrent_flags.hpp>
@@ -33,12 +34,33 @@ lt::settings_pack torrent_settings(const DhtEngineOptions& options) {
   settings.set_bool(pack::enable_outgoing_tcp, true);
   settings.set_bool(pack::enable_incoming_utp, true);
   settings.set_bool(pack::enable_outgoing_utp, true);
-  settings.set_bool(pack::enable_upnp, !options.local);
-  settings.set_bool(pack::enable_natpmp, !options.local);
   settings.set_bool(pack::allow_multiple_connections_per_ip, options.local);
   settings.set_int(pack::connections_limit, kMaxPeers);
   settings.set_int(pack::dht_announce_interval, kAnnounceSeconds);
   return settings;
+}
+
+/// libtorrent spares peers of the own network its limits; here they hold for all.
+void limit_uploads(lt::session& session, const UploadLimit& limit) {
+  if (!limit.bytes_per_second) return;
+  lt::ip_filter everybody;
+  const auto limited = std::uint32_t{1}
+                       << static_cast<std::uint32_t>(lt::session::global_peer_class_id);
+  everybody.add_rule(lt::make_address("0.0.0.0"), lt::make_address("255.255.255.255"), limited);
+  everybody.add_rule(lt::make_address("::"),
+                     lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), limited);
+  session.set_peer_class_filter(everybody);
+  lt::settings_pack settings;
+  if (*limit.bytes_per_second == 0) {
+    settings.set_int(lt::settings_pack::unchoke_slots_limit, 0);
+    settings.set_int(lt::settings_pack::num_optimistic_unchoke_slots, 0);
+    settings.set_int(lt::settings_pack::allowed_fast_set_size, 0);
+  } else {
+    constexpr std::uint64_t kMost = 1'000'000'000;
+    settings.set_int(lt::settings_pack::upload_rate_limit,
+                     static_cast<int>(std::min(*limit.bytes_per_second, kMost)));
+  }
+  session.apply_settings(std::move(settings));
 }
 
 }  // namespace
@@ -154,11 +176,13 @@ void Torrent::Impl::close() {
 Torrent::Torrent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Torrent::~Torrent() = default;
 
-Result<std::unique_ptr<Torrent>> Torrent::start(const DhtEngineOptions& options) {
+Result<std::unique_ptr<Torrent>> Torrent::start(const DhtEngineOptions& options,
+                                                const UploadLimit& limit) {
   auto impl = std::make_unique<Impl>(lt::session_params(torrent_settings(options), {}));
   const auto port = await_port(impl->session, lt::socket_type_t::tcp);
   if (!port) return Error{port.error().code, "torrents cannot listen: " + port.error().detail};
   impl->port = *port;
+  limit_uploads(impl->session, limit);
   for (const auto& node : hosts_of(options.bootstrap)) impl->session.add_dht_node(node);
   return std::unique_ptr<Torrent>(new Torrent(std::move(impl)));
 }

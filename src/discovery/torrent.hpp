@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,11 @@ struct TorrentFolder {
   std::vector<TorrentRun> wanted;  // none: it only gives
 };
 
+/// What is given to others; whatever their network, the own one too.
+struct UploadLimit {
+  std::optional<std::uint64_t> bytes_per_second;  // nothing: no limit; 0: nobody is given a piece
+};
+
 struct TorrentStatus {
   int peers = 0;
   std::uint64_t sent_bytes = 0;      // of pieces
@@ -44,7 +50,8 @@ struct TorrentStatus {
 class Torrent {
  public:
   /// Listens on the DHT's port number, by UDP and TCP. Fails with io_error.
-  static Result<std::unique_ptr<Torrent>> start(const DhtEngineOptions& options);
+  static Result<std::unique_ptr<Torrent>> start(const DhtEngineOptions& options,
+                                                const UploadLimit& limit = {});
   ~Torrent();
 
   std::uint16_t port() const noexcept;

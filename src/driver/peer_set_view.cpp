@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "driver/peer_set_impl.hpp"
+#include "net/tcp_address.hpp"
 
 namespace farmesh::driver {
 namespace {
@@ -29,6 +30,7 @@ std::vector<route::PeerView> PeerSet::view(bool any_class) const {
     view.node_id = peer->node_id;
     view.numerics_class = peer->service->numerics_class;
     view.reachable_by_peers = !peer->local;
+    view.relayed = peer->address.find(net::kCircuit) != std::string::npos;
     view.round_trip = peer->round_trip;
     view.round_trip_age = age(peer->round_trip_at);
     if (peer->round_trip == Duration::zero() && peer->connection) {  // as its hello measured
@@ -40,7 +42,7 @@ std::vector<route::PeerView> PeerSet::view(bool any_class) const {
     view.layer_samples = peer->layer_samples;
     if (peer->claims) {
       view.place = peer->claims->place;
-      view.relayed = peer->claims->relayed;
+      view.relayed = view.relayed || peer->claims->relayed;
       view.claimed_layer_time = peer->claims->layer_time;
       view.queued_rows = peer->claims->queued_rows;
       view.free_tokens = peer->claims->free_tokens;

@@ -17,6 +17,7 @@
 #include "base/types.hpp"
 #include "identity/join_token.hpp"
 #include "net/clock.hpp"
+#include "net/relay.hpp"
 #include "net/task.hpp"
 #include "wire/frame.hpp"
 
@@ -91,12 +92,25 @@ class Transport {
   virtual Clock& clock() noexcept = 0;
 
   /// `address` is one of the forms of tcp_address.hpp; where it ends in "/p2p/ID" only the node
-  /// of that id will do. Fails with address_invalid, connection_refused, timeout, io_error,
-  /// tls_failed, identity_mismatch, busy.
+  /// of that id will do, and it may lead through a relay. Fails with address_invalid,
+  /// connection_refused, timeout, io_error, tls_failed, identity_mismatch, busy.
   virtual Task<Result<std::shared_ptr<Link>>> dial(std::string address, TimePoint deadline) = 0;
 
   virtual Result<std::unique_ptr<Listener>> listen(
       const std::string& address, std::function<void(std::shared_ptr<Link>)> on_link) = 0;
+
+  /// Meets the remote that a relay has a ticket for, as a listener would have: the remote dials,
+  /// this side accepts. `relay` is the relay's address. Fails as dial() does.
+  virtual Task<Result<std::shared_ptr<Link>>> accept_through(std::string relay,
+                                                             wire::RelayTicket ticket,
+                                                             TimePoint deadline) {
+    static_cast<void>(ticket);
+    static_cast<void>(deadline);
+    co_return Error{Errc::unsupported, "nobody is met through " + relay + " here"};
+  }
+
+  /// Null where links cannot be spliced.
+  virtual Relay* relay() noexcept { return nullptr; }
 };
 
 }  // namespace farmesh::net

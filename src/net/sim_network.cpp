@@ -311,6 +311,9 @@ class SimTransport final : public Transport {
                                                        std::string host, std::string address,
                                                        TimePoint deadline) {
     const Result<HostPort> place = parse_address(address);
+    if (place && !place->relay.empty()) {
+      co_return Error{Errc::address_invalid, "there are no relays in a simulated network"};
+    }
     if (!place) co_return place.error();
     const std::string remote = place->host;
     const std::string listens_at = remote + ":" + std::to_string(place->port);

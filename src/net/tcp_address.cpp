@@ -58,9 +58,7 @@ bool read_parts(std::string_view text, HostPort& parsed) {
          read_port(text, parsed.port);
 }
 
-}  // namespace
-
-Result<HostPort> parse_address(std::string_view address) {
+Result<HostPort> parse_direct(std::string_view address) {
   HostPort parsed;
   std::string_view place = address;
   if (const std::size_t at = address.find(kIdPart); at != std::string_view::npos) {
@@ -73,6 +71,35 @@ Result<HostPort> parse_address(std::string_view address) {
       place.starts_with('/') ? read_parts(place.substr(1), parsed) : read_plain(place, parsed);
   if (!valid) return invalid(address);
   return parsed;
+}
+
+/// `at`: where the circuit begins.
+Result<HostPort> parse_circuit(std::string_view address, std::size_t at) {
+  const std::string_view target = address.substr(at + kCircuit.size());
+  if (!target.starts_with(kIdPart)) {
+    return {Errc::address_invalid,
+            std::string(address.substr(0, 100)) + " does not say which node is behind the relay"};
+  }
+  const Result<NodeId> node = parse_node_id(target.substr(kIdPart.size()));
+  if (!node) return node.error();
+  Result<HostPort> parsed = parse_direct(address.substr(0, at));
+  if (!parsed) return parsed.error();
+  parsed->id = *node;
+  parsed->relay = address.substr(0, at);
+  return parsed;
+}
+
+}  // namespace
+
+std::string circuit_address(const std::string& relay, const NodeId& node) {
+  return relay + std::string(kCircuit) + std::string(kIdPart) + to_string(node);
+}
+
+Result<HostPort> parse_address(std::string_view address) {
+  if (const std::size_t at = address.find(kCircuit); at != std::string_view::npos) {
+    return parse_circuit(address, at);
+  }
+  return parse_direct(address);
 }
 
 std::string format_endpoint(const asio::ip::tcp::endpoint& endpoint) {

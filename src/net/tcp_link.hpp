@@ -9,6 +9,7 @@
 
 #include "net/accept_gate.hpp"
 #include "net/link.hpp"
+#include "net/relay_switch.hpp"
 #include "net/tls.hpp"
 
 namespace farmesh::net {
@@ -16,12 +17,18 @@ namespace farmesh::net {
 /// What the links of one transport share.
 struct TcpShared {
   TcpShared(Clock& c, LinkLimits l, const identity::Credentials& who)
-      : clock(c), limits(l), self(who), tls(std::make_shared<TlsContext>(who.key)), gate(l) {}
+      : clock(c),
+        limits(l),
+        self(who),
+        tls(std::make_shared<TlsContext>(who.key)),
+        gate(l),
+        relay(c) {}
   Clock& clock;
   LinkLimits limits;
   const identity::Credentials self;
   std::shared_ptr<const TlsContext> tls;
   AcceptGate gate;
+  RelaySwitch relay;
   bool ended = false;  // the transport has gone: links close their sockets without lingering
 };
 

@@ -6,10 +6,13 @@
 
 #include <asio/ip/tcp.hpp>
 #include <asio/ip/v6_only.hpp>
+#include <asio/read.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
+#include <asio/write.hpp>
 
 #include "base/log.hpp"
+#include "net/relay_dial.hpp"
 #include "net/tcp_address.hpp"
 #include "net/tcp_link.hpp"
 #include "net/tls_handshake.hpp"
@@ -68,6 +71,29 @@ struct Arrival {
   std::string remote;
   std::optional<AcceptGate::Ticket> ticket;
 };
+
+// Whether a ticket for the relay comes, instead of TLS. Only looks.
+Task<bool> brings_ticket(tcp::socket& socket) {
+  std::error_code error;
+  auto waiting =
+      socket.async_wait(tcp::socket::wait_read, asio::redirect_error(asio::use_awaitable, error));
+  co_await std::move(waiting);
+  if (error) co_return false;
+  std::byte first{};
+  const std::size_t bytes =
+      socket.receive(asio::buffer(&first, 1), tcp::socket::message_peek, error);
+  co_return !error && bytes == 1 && first == wire::kPreambleBegins;
+}
+
+Task<std::optional<wire::RelayTicket>> read_ticket(tcp::socket& socket) {
+  std::array<std::byte, wire::kPreambleBytes> preamble{};
+  std::error_code error;
+  auto reading = asio::async_read(socket, asio::buffer(preamble),
+                                  asio::redirect_error(asio::use_awaitable, error));
+  co_await std::move(reading);
+  if (error) co_return std::nullopt;
+  co_return wire::decode_preamble(preamble);
+}
 
 // Tells a remote that has shaken hands why it gets no further.
 void refuse(Link& link, const Error& error) {
@@ -138,6 +164,17 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     Clock& clock = self->shared_->clock;
     const TimerId timer =
         clock.call_at(clock.now() + kHandshakeTimeout, [arrival] { arrival->expire(); });
+    Task<bool> looking = brings_ticket(arrival->socket);
+    const bool ticket_comes = co_await std::move(looking);
+    if (ticket_comes) {
+      Task<std::optional<wire::RelayTicket>> reading = read_ticket(arrival->socket);
+      const std::optional<wire::RelayTicket> ticket = co_await std::move(reading);
+      clock.cancel(timer);
+      if (!self->acceptor_.is_open() || !ticket) co_return;
+      self->shared_->relay.arrived(*ticket, std::move(arrival->socket),
+                                   std::move(*arrival->ticket));
+      co_return;
+    }
     auto session = std::make_unique<TlsSession>(self->shared_->tls, TlsSession::Side::accepting);
     Task<Result<void>> shaking = shake_hands(arrival->socket, *session);
     const Result<void> shaken = co_await std::move(shaking);
@@ -204,23 +241,62 @@ class TcpTransport final : public Transport {
   TcpTransport(asio::io_context& context, Clock& clock, const identity::Credentials& self,
                LinkLimits limits)
       : context_(context), shared_(std::make_shared<TcpShared>(clock, limits, self)) {}
-  ~TcpTransport() override { shared_->ended = true; }
+  ~TcpTransport() override {
+    shared_->ended = true;
+    shared_->relay.end();
+  }
 
   Clock& clock() noexcept override { return shared_->clock; }
 
+  Relay* relay() noexcept override { return &shared_->relay; }
+
   Task<Result<std::shared_ptr<Link>>> dial(std::string address, TimePoint deadline) override {
-    const auto dial = std::make_shared<Dial>(context_);
-    Clock& clock = shared_->clock;
-    if (clock.now() >= deadline) co_return Error{Errc::timeout, "no time left to dial " + address};
-    const TimerId timer = clock.call_at(deadline, [dial] { dial->expire(); });
-    auto session = std::make_unique<TlsSession>(shared_->tls, TlsSession::Side::dialling);
-    Task<Result<void>> connecting = connect(dial, *session, address);
-    Result<void> connected = co_await std::move(connecting);
-    clock.cancel(timer);
-    if (dial->expired) co_return Error{Errc::timeout, address + " did not answer"};
-    if (!connected) co_return connected.error();
-    co_return make_tcp_link(shared_, std::move(dial->socket), std::move(session),
+    const Result<HostPort> place = parse_address(address);
+    if (!place) co_return place.error();
+    std::optional<wire::RelayTicket> ticket;
+    if (!place->relay.empty()) {
+      Task<Result<wire::RelayTicket>> asking = ask_relay(*this, place->relay, *place->id, deadline);
+      const Result<wire::RelayTicket> told = co_await std::move(asking);
+      if (!told) {
+        co_return Error{told.error().code, "relay " + place->relay + ": " + told.error().detail};
+      }
+      ticket = *told;
+    }
+    Task<Result<Met>> meeting = meet(*place, address, ticket, TlsSession::Side::dialling, deadline);
+    Result<Met> met = co_await std::move(meeting);
+    if (!met) co_return met.error();
+    if (place->id && *place->id != met->session->remote_id()) {
+      co_return Error{Errc::identity_mismatch, address + " is answered by node " +
+                                                   short_name(met->session->remote_id()) +
+                                                   ", not " + short_name(*place->id)};
+    }
+    co_return make_tcp_link(shared_, std::move(met->dial->socket), std::move(met->session),
                             std::move(address), std::nullopt);
+  }
+
+  Task<Result<std::shared_ptr<Link>>> accept_through(std::string relay, wire::RelayTicket ticket,
+                                                     TimePoint deadline) override {
+    const Result<HostPort> place = parse_address(relay);
+    if (!place) co_return place.error();
+    Task<Result<Met>> meeting = meet(*place, relay, ticket, TlsSession::Side::accepting, deadline);
+    Result<Met> met = co_await std::move(meeting);
+    if (!met) co_return met.error();
+    std::error_code error;
+    const tcp::endpoint remote = met->dial->socket.remote_endpoint(error);
+    if (error) co_return Error{Errc::connection_lost, relay + ": " + error.message()};
+    // Bounded like those that come by themselves: as many as one address and one key may have.
+    Result<AcceptGate::Ticket> admitted =
+        shared_->gate.admit(counted_as(remote.address()), shared_->clock.now());
+    if (!admitted) co_return admitted.error();
+    const Result<void> known = admitted->identify(met->session->remote_id());
+    std::shared_ptr<Link> link = make_tcp_link(
+        shared_, std::move(met->dial->socket), std::move(met->session),
+        relay + std::string(kCircuit), std::optional<AcceptGate::Ticket>(std::move(*admitted)));
+    if (!known) {
+      refuse(*link, known.error());
+      co_return known.error();
+    }
+    co_return link;
   }
 
   // Resolves a name by asking the system and waiting: listeners are made at start-up.
@@ -228,7 +304,9 @@ class TcpTransport final : public Transport {
       const std::string& address, std::function<void(std::shared_ptr<Link>)> on_link) override {
     const Result<HostPort> place = parse_address(address);
     if (!place) return place.error();
-    if (place->udp) return {Errc::address_invalid, address + " is no TCP address"};
+    if (place->udp || !place->relay.empty()) {
+      return {Errc::address_invalid, address + " is no TCP address of one's own"};
+    }
     std::error_code error;
     tcp::resolver resolver(context_);
     const auto found =
@@ -245,24 +323,47 @@ class TcpTransport final : public Transport {
   }
 
  private:
-  static Task<Result<void>> connect(std::shared_ptr<Dial> dial, TlsSession& session,
-                                    std::string address) {
-    const Result<HostPort> place = parse_address(address);
-    if (!place) co_return place.error();
-    if (place->udp || place->port == 0) {
+  // A socket with whoever proved a key at its other end.
+  struct Met {
+    std::shared_ptr<Dial> dial;
+    std::unique_ptr<TlsSession> session;
+  };
+
+  // With a ticket the other end is whom the relay at `place` splices this to.
+  Task<Result<Met>> meet(HostPort place, std::string address,
+                         std::optional<wire::RelayTicket> ticket, TlsSession::Side side,
+                         TimePoint deadline) {
+    if (place.udp || place.port == 0) {
       co_return Error{Errc::address_invalid, address + " has no TCP port to dial"};
     }
-    Task<Result<void>> connecting = connect_socket(dial, *place, address);
+    Met met{std::make_shared<Dial>(context_), std::make_unique<TlsSession>(shared_->tls, side)};
+    Clock& clock = shared_->clock;
+    if (clock.now() >= deadline) co_return Error{Errc::timeout, "no time left to dial " + address};
+    const TimerId timer = clock.call_at(deadline, [dial = met.dial] { dial->expire(); });
+    Task<Result<void>> connecting = connect(met.dial, *met.session, place, address, ticket);
+    const Result<void> connected = co_await std::move(connecting);
+    clock.cancel(timer);
+    if (met.dial->expired) co_return Error{Errc::timeout, address + " did not answer"};
+    if (!connected) co_return connected.error();
+    co_return std::move(met);
+  }
+
+  static Task<Result<void>> connect(std::shared_ptr<Dial> dial, TlsSession& session, HostPort place,
+                                    std::string address, std::optional<wire::RelayTicket> ticket) {
+    Task<Result<void>> connecting = connect_socket(dial, place, address);
     const Result<void> connected = co_await std::move(connecting);
     if (!connected) co_return connected.error();
+    if (ticket) {
+      const auto preamble = wire::encode_preamble(*ticket);
+      std::error_code error;
+      auto writing = asio::async_write(dial->socket, asio::buffer(preamble),
+                                       asio::redirect_error(asio::use_awaitable, error));
+      co_await std::move(writing);
+      if (error) co_return socket_error(error, address);
+    }
     Task<Result<void>> shaking = shake_hands(dial->socket, session);
     const Result<void> shaken = co_await std::move(shaking);
     if (!shaken) co_return Error{shaken.error().code, address + ": " + shaken.error().detail};
-    if (place->id && *place->id != session.remote_id()) {
-      co_return Error{Errc::identity_mismatch, address + " is answered by node " +
-                                                   short_name(session.remote_id()) + ", not " +
-                                                   short_name(*place->id)};
-    }
     co_return Result<void>();
   }
 

@@ -36,6 +36,7 @@ Result<discovery::DhtOptions> dht_options(const DiscoveryOptions& options,
     all_local = all_local && discovery::is_local_address(address.dht);
   }
   const bool serves = !listen.empty();
+  dht.map_ports = serves && options.map_ports;
   dht.port = options.dht_port.value_or(serves ? discovery::kDefaultDhtPort : 0);
   if (serves) {
     const Result<net::HostPort> at = net::parse_address(listen);

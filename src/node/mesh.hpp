@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -41,6 +42,10 @@ class Mesh {
   discovery::Directory& directory() noexcept { return *directory_; }
   /// Nobody could be reached there: whose address it is leaves the view, if the address says who.
   void report_unreachable(const std::string& address);
+  /// Asks the router for a TCP port, where the DHT node asks for its own.
+  void map_port(std::uint16_t port, std::function<void(const discovery::PortMapped&)> on_answer) {
+    dht_->map_port(port, std::move(on_answer));
+  }
   std::uint16_t dht_port() const noexcept { return dht_->port(); }
 
  private:

@@ -85,7 +85,7 @@ Result<void> OpenModel::check_options() const {
 Result<void> OpenModel::open() {
   if (const Result<void> valid = check_options(); !valid) return valid;
   auto source = weights::open_source(options_.folder, options_.weights, cache_folder(),
-                                     hash_cache_file(), torrent_peers(options_.discovery, self_));
+                                     hash_cache_file(), torrent_peers(options_.discovery, self_, options_.weights.upload_mbps));
   if (!source) return source.error();
   source_ = *std::move(source);
   Result<model::ModelConfig> config = model::read_model_config(source_->folder());

@@ -32,8 +32,9 @@ Result<void> ServingNode::start() {
   if (options_.place.size() > discovery::kMaxNameBytes) {
     return {Errc::invalid_argument, "the name of the place is too long"};
   }
-  auto source = weights::open_source(options_.folder, options_.weights, cache_folder(),
-                                     hash_cache_file(), torrent_peers(options_.discovery, self_));
+  auto source =
+      weights::open_source(options_.folder, options_.weights, cache_folder(), hash_cache_file(),
+                           torrent_peers(options_.discovery, self_, options_.weights.upload_mbps));
   if (!source) return source.error();
   source_ = *std::move(source);
   if (options_.choose_layers) return start_where_needed();
@@ -97,6 +98,7 @@ Result<void> ServingNode::join_mesh() {
     mesh_ = *std::move(joined);
     mesh_->directory().on_change([this] {
       use_found_peers();
+      if (doorway_) doorway_->look_again();
       if (life_) life_->nudge();
       const std::lock_guard lock(mutex_);
       ++view_version_;
@@ -113,7 +115,37 @@ void ServingNode::publish() {
     const auto parsed =
         net::parse_address(options_.advertise.empty() ? address_ : options_.advertise);
     FARMESH_ASSERT(parsed.has_value());  // join_mesh() looked at it
+    if (!doorway_) open_doorway();
     mesh_->directory().publish(self_.credentials.key, parsed->port, [this] { return describe(); });
+  });
+}
+
+void ServingNode::open_doorway() {
+  const Result<net::HostPort> at = net::parse_address(address_);
+  FARMESH_ASSERT(at.has_value());  // a listener has it
+  DoorwayOptions options;
+  options.hello = client_hello(runtime_.node_id());
+  options.announced = options_.advertise.empty() ? address_ : options_.advertise;
+  options.port = at->port;
+  options.relaying.sessions = options_.relay.sessions;
+  options.relaying.bytes_per_second = options_.relay.megabits_per_second * 1e6 / 8;
+  options.relaying.bytes_per_day =
+      static_cast<std::uint64_t>(options_.relay.gigabytes_per_day * 1e9);
+  if (const auto folder = cache_folder(); !folder.empty()) {
+    options.bandwidth_file = folder / "bandwidth";
+  }
+  Doorway::Events events;
+  events.on_ways = [this] { mesh_->directory().renew(); };
+  events.on_link = [this](std::shared_ptr<net::Link> link) {
+    if (peer_) peer_->attach(std::move(link));
+  };
+  events.listens = [this] { return peer_ != nullptr; };
+  doorway_ = std::make_unique<Doorway>(runtime_.tcp(), mesh_->directory(), std::move(options),
+                                       std::move(events));
+  doorway_->start();
+  if (!options_.discovery.map_ports) return;
+  mesh_->map_port(at->port, [this](const discovery::PortMapped& answer) {
+    if (doorway_) doorway_->mapped(answer);
   });
 }
 
@@ -148,7 +180,10 @@ discovery::NodeRecord ServingNode::describe() {
   const model::EngineInfo& info = stage_.worker->info();
   const wire::Pong load = stage_.worker->load();
   discovery::NodeRecord record;
-  record.addresses = {options_.advertise.empty() ? address_ : options_.advertise};
+  Doorway::Ways ways = doorway_->ways();
+  record.addresses = std::move(ways.addresses);
+  record.relay = std::move(ways.relay);
+  record.relays = doorway_->relays();
   record.software = software_name();
   record.model_id = model_id_;
   record.model_hash = stage_.hash;
@@ -160,6 +195,7 @@ discovery::NodeRecord ServingNode::describe() {
   record.free_tokens = load.free_pages * info.page_tokens;
   record.sessions = load.sessions;
   record.layer_us = stage_.speed->layer_us();
+  record.bandwidth_kbps = doorway_->bandwidth_kbps();
   record.place = options_.place;
   record.wallet_statement.assign(wallet_statement_.begin(), wallet_statement_.end());
   return record;
@@ -194,6 +230,10 @@ Result<void> ServingNode::listen() {
   if (options_.discovery.enabled()) {
     peer.on_swarm = [this](const auto& connection, const wire::Frame& request) {
       if (mesh_) return mesh_->directory().answer(connection, request);
+      static_cast<void>(connection->reply_error(request, {Errc::busy, "not in the mesh yet"}));
+    };
+    peer.on_reach = [this](const auto& connection, const wire::Frame& request) {
+      if (doorway_) return doorway_->answer(connection, request);
       static_cast<void>(connection->reply_error(request, {Errc::busy, "not in the mesh yet"}));
     };
   }
@@ -249,7 +289,10 @@ void ServingNode::stop(std::chrono::milliseconds drain) {
   life.reset();             // waits for a move under way, which ends early
   if (mesh_) leave_mesh();  // first, so that new sessions go elsewhere while the open ones end
   close(drain);
-  runtime_.run_blocking([this] { mesh_.reset(); });
+  runtime_.run_blocking([this] {
+    doorway_.reset();
+    mesh_.reset();
+  });
   {
     const std::lock_guard lock(mutex_);
     state_ = State::stopped;

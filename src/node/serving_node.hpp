@@ -21,6 +21,7 @@
 #include "discovery/record.hpp"
 #include "net/runtime.hpp"
 #include "node/capacity.hpp"
+#include "node/doorway.hpp"
 #include "node/generate_service.hpp"
 #include "node/life.hpp"
 #include "node/mesh.hpp"
@@ -61,6 +62,7 @@ class ServingNode {
   Result<void> listen();
   Result<void> join_mesh();
   void publish();
+  void open_doorway();
   void leave_mesh();
   void close(std::chrono::milliseconds drain);
   discovery::NodeRecord describe();
@@ -91,7 +93,8 @@ class ServingNode {
   Span span_;    // on the network thread; empty while nothing is served
   std::unique_ptr<GenerateService> service_;
   std::unique_ptr<serve::Peer> peer_;
-  std::unique_ptr<Mesh> mesh_;   // where discovery is enabled
+  std::unique_ptr<Mesh> mesh_;  // where discovery is enabled
+  std::unique_ptr<Doorway> doorway_;
   std::set<std::string> found_;  // peers that the head was told of
   std::string wallet_statement_;
   std::string address_;

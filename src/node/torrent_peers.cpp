@@ -22,15 +22,17 @@ std::vector<discovery::TorrentRun> torrent_runs(const std::vector<weights::Piece
 
 class TorrentPeers final : public weights::PiecePeers {
  public:
-  explicit TorrentPeers(DiscoveryOptions options) : options_(std::move(options)) {}
+  TorrentPeers(DiscoveryOptions options, discovery::UploadLimit limit)
+      : options_(std::move(options)), limit_(limit) {}
 
   Result<void> open(const std::string& metadata, const std::filesystem::path& folder,
                     const std::vector<weights::PieceRun>& have,
                     const std::vector<weights::PieceRun>& wanted) override {
     if (!torrent_) {
-      const Result<discovery::DhtOptions> dht = dht_options(options_, "");
+      Result<discovery::DhtOptions> dht = dht_options(options_, "");
       if (!dht) return dht.error();
-      auto started = discovery::Torrent::start(discovery::engine_options(*dht));
+      dht->map_ports = options_.map_ports;
+      auto started = discovery::Torrent::start(discovery::engine_options(*dht), limit_);
       if (!started) return started.error();
       torrent_ = *std::move(started);
       log(LogLevel::info, "weights",
@@ -56,6 +58,7 @@ class TorrentPeers final : public weights::PiecePeers {
 
  private:
   const DiscoveryOptions options_;
+  const discovery::UploadLimit limit_;
   std::unique_ptr<discovery::Torrent> torrent_;
   Clock::time_point announced_;
 };
@@ -63,11 +66,14 @@ class TorrentPeers final : public weights::PiecePeers {
 }  // namespace
 
 std::shared_ptr<weights::PiecePeers> torrent_peers(const DiscoveryOptions& options,
-                                                   const OwnIdentity& self) {
+                                                   const OwnIdentity& self,
+                                                   std::optional<double> upload_mbps) {
   if (self.credentials.mesh || (options.bootstrap.empty() && !options.public_dht)) return nullptr;
   DiscoveryOptions own = options;
   own.dht_port = 0;  // the other one is the mesh's
-  return std::make_shared<TorrentPeers>(std::move(own));
+  discovery::UploadLimit limit;
+  if (upload_mbps) limit.bytes_per_second = static_cast<std::uint64_t>(*upload_mbps * 1e6 / 8);
+  return std::make_shared<TorrentPeers>(std::move(own), limit);
 }
 
 }  // namespace farmesh::node

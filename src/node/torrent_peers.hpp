@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include <farmesh/discovery.hpp>
 
@@ -13,6 +14,7 @@ namespace farmesh::node {
 /// Null where no mesh is to be found, and in a private mesh, whose weights are not for strangers.
 /// Nothing is listened on before the first open().
 std::shared_ptr<weights::PiecePeers> torrent_peers(const DiscoveryOptions& options,
-                                                   const OwnIdentity& self);
+                                                   const OwnIdentity& self,
+                                                   std::optional<double> upload_mbps);
 
 }  // namespace farmesh::node

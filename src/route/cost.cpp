@@ -42,7 +42,8 @@ std::int64_t entry_ns(const PeerView& peer, const Policy& policy) {
   const std::int64_t queue = known ? layer * std::min(peer.queued_rows, 65'536u) : 0;
   const double doubt = 1 - bounded(peer.reputation, 0, 1, 0);
   const auto distrust = std::llround(doubt * static_cast<double>(bounded_ns(policy.distrust)));
-  return bounded_ns(policy.hop_overhead) + queue + distrust;
+  const std::int64_t toll = peer.relayed ? bounded_ns(policy.relay_toll) : 0;
+  return bounded_ns(policy.hop_overhead) + toll + queue + distrust;
 }
 
 std::int64_t layer_ns(const PeerView& peer, const Policy& policy) {

@@ -69,10 +69,6 @@ Graph make_graph(std::span<const PeerView> peers, Span layers, const std::string
                  const Policy& policy, std::span<const LinkView> links);
 bool lacks_room(const PeerView& peer, const Policy& policy) noexcept;
 
-/// Names the network of an address: its IPv4 /24 or IPv6 /48. Empty for names, and for loopback
-/// and private addresses, which nobody on the internet can have many of.
-std::string network_of(const std::string& address);
-
 /// Closes layers to the worst candidates of crowded networks: afterwards at most a third of those
 /// open to a layer are of one network, while three networks hold it; at least one of each stays.
 void limit_crowds(Graph& graph, std::span<const PeerView> peers);

@@ -64,6 +64,7 @@ struct Policy {
   Duration unknown_layer_time = std::chrono::milliseconds(1);
   Duration hop_overhead = std::chrono::microseconds(100);
   Duration relay_detour = std::chrono::milliseconds(30);  // of an unknown way to a relayed peer
+  Duration relay_toll = std::chrono::milliseconds(2);     // of any: it is shared, and may be lost
 
   Duration half_life = std::chrono::minutes(5);       // of a measurement's weight
   Duration load_lifetime = std::chrono::seconds(30);  // then queue and room are unknown
@@ -81,6 +82,10 @@ using Route = std::vector<wire::Hop>;
 /// from one network (IPv4 /24, IPv6 /48) while others hold it.
 Result<Route> plan(std::span<const PeerView> peers, Span layers, const Policy& policy,
                    std::span<const LinkView> links = {});
+
+/// Names the network of an address: its IPv4 /24 or IPv6 /48. Empty for names, and for loopback
+/// and private addresses, which nobody on the internet can have many of.
+std::string network_of(const std::string& address);
 
 /// What plan() takes figures for: measurements lose weight with age, down to the unknown.
 Duration expected_round_trip(const PeerView& peer, const Policy& policy);

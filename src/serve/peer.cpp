@@ -190,6 +190,11 @@ void Peer::Impl::receive(const ConnectionPtr& connection, Frame frame) {
     if (!message) return connection->fail(message.error());
     handle(*std::move(message));
   };
+  const auto leave_to = [&](const PeerOptions::RequestHandler& handler) {
+    if (handler) return handler(connection, frame);
+    static_cast<void>(connection->reply_error(
+        frame, {Errc::unsupported, std::string(name(frame.verb)) + " is not served here"}));
+  };
   if (!clients.contains(connection.get())) return;
   if (frame.reply && frame.verb != Verb::error) {
     return connection->fail({Errc::unexpected_verb, "an answer to nothing"});
@@ -217,11 +222,9 @@ void Peer::Impl::receive(const ConnectionPtr& connection, Frame frame) {
       return with(wire::decode<wire::Generate>(frame.header), [&](auto message) {
         start_generate(connection, std::move(frame), std::move(message));
       });
-    case Verb::swarm:
-      if (options.on_swarm) return options.on_swarm(connection, frame);
-      static_cast<void>(connection->reply_error(
-          frame, {Errc::unsupported, std::string(name(frame.verb)) + " is not served here"}));
-      return;
+    case Verb::swarm: return leave_to(options.on_swarm);
+    case Verb::reach:
+    case Verb::relay: return leave_to(options.on_reach);
     case Verb::receipt: return tell_receipts(connection, frame);
     case Verb::error: return;  // of a request that this side has forgotten
     case Verb::hello:

@@ -46,8 +46,11 @@ struct PeerOptions {
   ShareLimits shares;  // of remotes that have proven a key; this node itself is not bound
   MeterOptions meter;
   net::ConnectionOptions connection;
-  /// Answers `swarm` requests; empty: they are told unsupported.
-  std::function<void(const std::shared_ptr<net::Connection>&, const wire::Frame&)> on_swarm;
+  /// Answer `swarm`, and `reach` and `relay`; empty: they are told unsupported.
+  using RequestHandler =
+      std::function<void(const std::shared_ptr<net::Connection>&, const wire::Frame&)>;
+  RequestHandler on_swarm;
+  RequestHandler on_reach;
 };
 
 struct PeerStats {

@@ -43,6 +43,8 @@ std::string_view name(Verb verb) noexcept {
     case Verb::error: return "error";
     case Verb::generate: return "generate";
     case Verb::token: return "token";
+    case Verb::reach: return "reach";
+    case Verb::relay: return "relay";
   }
   return "?";
 }

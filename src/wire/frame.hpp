@@ -38,6 +38,8 @@ enum class Verb : std::uint8_t {
   error = 11,     // a request failed, or a session cannot go on
   generate = 12,  // to a peer that hosts the head: run the generation loop
   token = 13,     // from that peer: one generated token, or the end
+  reach = 14,     // can you dial me at this address?
+  relay = 15,     // bring me together with a node that cannot be dialled, or keep me as one
 };
 std::string_view name(Verb verb) noexcept;
 

@@ -7,6 +7,7 @@
 #include "base/assert.hpp"
 #include "wire/frame.hpp"
 #include "wire/messages.hpp"
+#include "wire/reach.hpp"
 #include "wire/swarm.hpp"
 
 namespace {
@@ -42,6 +43,8 @@ void try_verb(const Frame& frame) {
     case Verb::generate: return try_decode<Generate>(frame);
     case Verb::token: return try_decode<TokenMessage>(frame);
     case Verb::swarm: return frame.reply ? try_decode<SwarmReply>(frame) : try_decode<Swarm>(frame);
+    case Verb::reach: return frame.reply ? try_decode<ReachReply>(frame) : try_decode<Reach>(frame);
+    case Verb::relay: return frame.reply ? try_decode<RelayReply>(frame) : try_decode<Relay>(frame);
     case Verb::receipt: return;
   }
 }

@@ -4,8 +4,11 @@
 
 #include <doctest/doctest.h>
 
+#include "discovery/directory.hpp"
 #include "discovery/rendezvous.hpp"
+#include "net/tcp_address.hpp"
 #include "unit/discovery/samples.hpp"
+#include "wire/messages.hpp"
 
 namespace farmesh {
 namespace {
@@ -36,6 +39,7 @@ TEST_SUITE("discovery/record") {
     sent.wallet_statement = {1, 2, 3};
     sent.head = true;
     sent.relay = "10.0.0.9:31330";
+    sent.relays = true;
     const auto checked = check_record(signed_by(1, sent).bytes, expectation());
     REQUIRE(std::holds_alternative<SignedRecord>(checked));
     const NodeRecord& back = std::get<SignedRecord>(checked).record;
@@ -48,8 +52,33 @@ TEST_SUITE("discovery/record") {
     CHECK(back.model_hash == sent.model_hash);
     CHECK(back.span == sent.span);
     CHECK(back.head);
+    CHECK(back.relays);
     CHECK(back.layer_us == sent.layer_us);
     CHECK(back.wallet_statement == sent.wallet_statement);
+  }
+
+  TEST_CASE("nobody is dialled through two relays, or by a relay's word for an address of one's own") {
+    const std::string circuit = net::circuit_address("10.0.0.9:31330", NodeId{7});
+    NodeRecord record = some_record();
+    record.relay = circuit;
+    CHECK(sign_record(record, test::key_of(1)).error().code == Errc::invalid_argument);
+    record = some_record();
+    record.addresses = {circuit};
+    CHECK(sign_record(record, test::key_of(1)).error().code == Errc::invalid_argument);
+  }
+
+  TEST_CASE("who has a relay is dialled through it, and no other key will do") {
+    NodeRecord record = some_record();
+    record.addresses.clear();
+    record.relay = "10.0.0.9:31330/p2p/" + to_string(NodeId{7});
+    const auto made = sign_record(record, test::key_of(1));
+    REQUIRE(made);
+    const std::string address = dial_address(made->record);
+    const auto parsed = net::parse_address(address);
+    REQUIRE(parsed);
+    CHECK(parsed->id == test::key_of(1).id());
+    CHECK(parsed->relay == record.relay);
+    CHECK(address.size() <= wire::kMaxTextField);
   }
 
   TEST_CASE("a flipped bit anywhere is noticed") {

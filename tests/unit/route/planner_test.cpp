@@ -65,8 +65,8 @@ struct World {
     const auto distrust = std::llround((1 - p.reputation) * double(policy.distrust.count()));
     const auto paid = std::llround(p.price * double(policy.time_per_price.count()));
     return {banned + (p.banned ? span.size() : 0),
-            ns + to + policy.hop_overhead.count() + distrust + layer * p.queued_rows +
-                (layer + paid) * span.size(),
+            ns + to + policy.hop_overhead.count() + (p.relayed ? policy.relay_toll.count() : 0) +
+                distrust + layer * p.queued_rows + (layer + paid) * span.size(),
             hops + 1};
   }
   std::int64_t way_back(std::size_t last) const {
