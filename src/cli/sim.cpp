@@ -12,7 +12,10 @@
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
 #include "cli/json.hpp"
+#include "cli/stop_request.hpp"
 #include "cli/verbs.hpp"
+#include "net/rough_road.hpp"
+#include "net/runtime.hpp"
 #include "node/swarm_load.hpp"
 
 namespace farmesh::cli {
@@ -109,6 +112,80 @@ int simulate(const SimFlags& flags) {
   return result->completed == result->started ? kSuccess : kFailure;
 }
 
+struct ProxyFlags {
+  std::string listen = "127.0.0.1:0";
+  std::string to;
+  double latency_ms = 0;
+  double jitter_ms = 0;
+  double megabytes_per_second = 0;
+  double loss = 0;
+  double cut_after = 0;
+  double cut_for = 0;
+  std::uint64_t seed = 1;
+};
+
+int proxy(const ProxyFlags& flags) {
+  StopRequest stop;
+  net::RoughRoadOptions options;
+  options.listen = flags.listen;
+  options.to = flags.to;
+  options.conditions = {milliseconds(flags.latency_ms), milliseconds(flags.jitter_ms),
+                        flags.megabytes_per_second * 1e6, flags.loss};
+  options.cut_after = milliseconds(1'000 * flags.cut_after);
+  options.cut_for = milliseconds(1'000 * flags.cut_for);
+  options.seed = flags.seed;
+  net::Runtime runtime;
+  Result<std::unique_ptr<net::RoughRoad>> road = Error{Errc::io_error, {}};
+  runtime.run_blocking([&] { road = net::RoughRoad::open(runtime.clock(), options); });
+  if (!road) return report(road.error());
+  stop.ready();
+  fmt::print("listening on {}, on the way to {}\n", (*road)->address(), flags.to);
+  std::fflush(stdout);
+  stop.wait();
+  net::RoughRoadStats stats;
+  runtime.run_blocking([&] {
+    stats = (*road)->stats();
+    road->reset();
+  });
+  fmt::print("{} connections, {} bytes, {} pieces sent again\n", stats.connections, stats.bytes,
+             stats.resent);
+  return kSuccess;
+}
+
+void add_proxy(CLI::App& sim, Run& run) {
+  const auto flags = std::make_shared<ProxyFlags>();
+  CLI::App* verb = sim.add_subcommand("proxy", "Be a bad network before a real process");
+  verb->add_option("--to", flags->to, "Where connections go on to")
+      ->required()
+      ->option_text("HOST:PORT");
+  add_option_with_default(*verb, "--listen", flags->listen, "Where it is dialled instead",
+                          "HOST:PORT");
+  add_option_with_default(*verb, "--latency", flags->latency_ms, "One way", "MS")
+      ->check(CLI::Range(0.0, 10'000.0));
+  add_option_with_default(*verb, "--jitter", flags->jitter_ms, "At most, on top", "MS")
+      ->check(CLI::Range(0.0, 10'000.0));
+  add_option_with_default(*verb, "--bandwidth", flags->megabytes_per_second,
+                          "Of a connection, one way; 0: no limit", "MB/S")
+      ->check(CLI::Range(0.0, 1e6));
+  add_option_with_default(*verb, "--loss", flags->loss, "Share of pieces that are sent again", "N")
+      ->check(CLI::Range(0.0, 0.5));
+  add_option_with_default(*verb, "--cut-after", flags->cut_after,
+                          "Then nothing passes, and nobody is told; 0: never", "S")
+      ->check(CLI::Range(0.0, 86'400.0));
+  add_option_with_default(*verb, "--cut-for", flags->cut_for, "Until it passes again; 0: for good",
+                          "S")
+      ->check(CLI::Range(0.0, 86'400.0));
+  add_option_with_default(*verb, "--seed", flags->seed, "Of what is drawn", "N");
+  verb->footer(R"(
+Prints one line when it is ready: listening on HOST:PORT, on the way to HOST:PORT
+SIGTERM or SIGINT ends it.
+
+Example: peers across the sea, on one machine
+  farmesh node --model models/demo --layers 0:3 --listen 127.0.0.1:31330
+  farmesh sim proxy --to 127.0.0.1:31330 --listen 127.0.0.1:31340 --latency 40 --jitter 5)");
+  verb->callback([flags, &run] { run = [flags] { return proxy(*flags); }; });
+}
+
 }  // namespace
 
 void add_sim(CLI::App& program, Run& run) {
@@ -152,7 +229,10 @@ Examples:
 
 Real peers and drivers run over a simulated network with a stand-in model of 12 layers; every
 token is compared with what one machine alone would tell. Exits with 1 if one differs.)");
-  verb->callback([flags, &run] { run = [flags] { return simulate(*flags); }; });
+  add_proxy(*verb, run);
+  verb->callback([flags, verb, &run] {
+    if (verb->get_subcommands().empty()) run = [flags] { return simulate(*flags); };
+  });
 }
 
 }  // namespace farmesh::cli

@@ -66,6 +66,7 @@ TEST_SUITE("integration/program") {
                                                {"demo"},
                                                {"bench"},
                                                {"sim"},
+                                               {"sim", "proxy"},
                                                {"model", "inspect"},
                                                {"model", "hash"},
                                                {"model", "tokenize"},
