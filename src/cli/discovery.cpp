@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -26,11 +28,14 @@
 #include "cli/stop_request.hpp"
 #include "cli/verbs.hpp"
 #include "discovery/dht.hpp"
+#include "discovery/directory.hpp"
+#include "discovery/reach_desk.hpp"
 #include "gateway/model_host.hpp"
 #include "gateway/registry.hpp"
 #include "http/server.hpp"
 #include "net/runtime.hpp"
 #include "net/tcp_address.hpp"
+#include "node/hello.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -42,6 +47,8 @@ struct ServiceFlags {
   std::string listen = "127.0.0.1:8080";
   std::uint16_t dht_port = discovery::kDefaultDhtPort;
   std::string advertise;
+  std::string swarm_listen;
+  std::string mesh{discovery::kDefaultMesh};
   std::vector<std::string> bootstrap;
   std::string public_url;
   std::string ledger;
@@ -60,31 +67,88 @@ std::string multiaddress(const std::string& host, std::uint16_t port) {
   return fmt::format("/{}/{}/tcp/{}", v6 ? "ip6" : v4 ? "ip4" : "dns", host, port);
 }
 
-/// The DHT node of this process, and the thread it lives on.
+/// The DHT node of this process, what it knows of nodes where it is asked for that too, and the
+/// thread they live on.
 class Entrance {
  public:
-  static Result<std::unique_ptr<Entrance>> open(const discovery::DhtOptions& options) {
+  static Result<std::unique_ptr<Entrance>> open(const discovery::DhtOptions& options,
+                                                const ServiceFlags& flags) {
     std::unique_ptr<Entrance> entrance(new Entrance());
     auto started = discovery::Dht::start(entrance->runtime_.executor(), options);
     if (!started) return started.error();
     entrance->dht_ = *std::move(started);
+    if (flags.swarm_listen.empty()) return entrance;
+    Result<void> listening;
+    entrance->runtime_.run_blocking([&] { listening = entrance->answer_swarm(options, flags); });
+    if (!listening) return listening.error();
     return entrance;
   }
   ~Entrance() {
-    runtime_.run_blocking([this] { dht_.reset(); });
+    runtime_.run_blocking([this] {
+      listener_.reset();
+      for (const auto& connection : std::exchange(asking_, {})) connection->close();
+      reach_.reset();
+      directory_.reset();
+      dht_.reset();
+    });
   }
 
   std::uint16_t port() const noexcept { return dht_->port(); }
+  /// Where `swarm` is answered; empty: nowhere.
+  std::string swarm_address() const { return listener_ ? listener_->address() : std::string(); }
   /// The others may have been away when it greeted them.
   void rejoin() {
     runtime_.run_blocking([this] { dht_->rejoin(); });
   }
 
  private:
+  using ConnectionPtr = std::shared_ptr<net::Connection>;
+
   Entrance() = default;
+
+  Result<void> answer_swarm(const discovery::DhtOptions& options, const ServiceFlags& flags) {
+    discovery::DirectoryOptions directory;
+    directory.mesh = flags.mesh;
+    directory.hello = node::client_hello(runtime_.node_id());
+    directory_ = std::make_unique<discovery::Directory>(runtime_.tcp(), dht_.get(), directory);
+    for (const discovery::BootstrapAddress& other : options.bootstrap) {
+      if (!other.peer.empty()) directory_->add_contact(other.peer);
+    }
+    auto listening = runtime_.tcp().listen(
+        flags.swarm_listen, [this](std::shared_ptr<net::Link> link) { welcome(std::move(link)); });
+    if (!listening) return listening.error();
+    listener_ = *std::move(listening);
+    reach_.emplace(runtime_.tcp());
+    directory_->start();
+    return {};
+  }
+
+  void welcome(std::shared_ptr<net::Link> link) {
+    net::Connection::Identity identity;
+    identity.hello = [hello = node::client_hello(runtime_.node_id())] { return hello; };
+    net::Connection::accept(
+        std::move(link), runtime_.clock(), std::move(identity),
+        [this](const ConnectionPtr& from, const wire::Frame& frame) { answer(from, frame); },
+        [this](const ConnectionPtr& from, const Error&) { asking_.erase(from); },
+        [this](const ConnectionPtr& ready) {
+          if (listener_) asking_.insert(ready);
+        });
+  }
+
+  void answer(const ConnectionPtr& from, const wire::Frame& frame) {
+    if (!directory_ || frame.reply) return;
+    if (frame.verb == wire::Verb::swarm) return directory_->answer(from, frame);
+    if (frame.verb == wire::Verb::reach) return reach_->answer(from, frame);
+    const std::string verb(name(frame.verb));
+    static_cast<void>(from->reply_error(frame, {Errc::unsupported, "no " + verb + " here"}));
+  }
 
   net::Runtime runtime_;
   std::unique_ptr<discovery::Dht> dht_;
+  std::unique_ptr<discovery::Directory> directory_;
+  std::optional<discovery::ReachDesk> reach_;
+  std::unique_ptr<net::Listener> listener_;
+  std::set<ConnectionPtr> asking_;
 };
 
 /// What is done every few seconds, until it is destroyed.
@@ -133,19 +197,23 @@ Result<discovery::DhtOptions> dht_options(const ServiceFlags& flags, const std::
 
 /// Where newcomers may begin: here, and at the entrances that this one knows.
 Result<std::vector<std::string>> entrances(const ServiceFlags& flags, const std::string& host,
-                                           std::uint16_t dht_port,
+                                           const Entrance& entrance,
                                            const discovery::DhtOptions& dht) {
   std::vector<std::string> all;
+  std::string known_as = is_every_address(host) ? std::string() : host;
   if (!flags.advertise.empty()) {
     const Result<net::HostPort> told = net::parse_address(flags.advertise);
     if (!told) return told.error();
     all.push_back(multiaddress(told->host, told->port));
-  } else if (!is_every_address(host)) {
-    all.push_back(multiaddress(host, dht_port));
+    known_as = told->host;
+  } else if (!known_as.empty()) {
+    all.push_back(multiaddress(host, entrance.port()));
   } else {
     log(LogLevel::warning, "registry",
         "it listens on every address: without --advertise it cannot tell newcomers where it is");
   }
+  const Result<net::HostPort> swarm = net::parse_address(entrance.swarm_address());
+  if (swarm && !known_as.empty()) all.push_back(multiaddress(known_as, swarm->port));
   for (const discovery::BootstrapAddress& other : dht.bootstrap) {
     const Result<net::HostPort> parsed = net::parse_address(other.dht);
     if (parsed) all.push_back(multiaddress(parsed->host, parsed->port));
@@ -180,9 +248,9 @@ int discover(const ServiceFlags& flags) {
   StopRequest stop;
   auto store = open_service_ledger(flags.ledger);
   if (!store) return report(store.error());
-  auto entrance = Entrance::open(*dht);
+  auto entrance = Entrance::open(*dht, flags);
   if (!entrance) return report(entrance.error());
-  auto nodes = entrances(flags, at->host, (*entrance)->port(), *dht);
+  auto nodes = entrances(flags, at->host, **entrance, *dht);
   if (!nodes) return report(nodes.error());
   options->bootstrap_nodes = *std::move(nodes);
 
@@ -200,6 +268,9 @@ int discover(const ServiceFlags& flags) {
   const Rounds rounds(registry, **entrance);
 
   flags.http.warn_if_plain("registry", at->host);
+  if (const std::string swarm = (*entrance)->swarm_address(); !swarm.empty()) {
+    log(LogLevel::info, "registry", "tells whom it knows at " + swarm);
+  }
   stop.ready();
   const std::string host =
       at->host.find(':') == std::string::npos ? at->host : "[" + at->host + "]";
@@ -231,6 +302,10 @@ void add_discovery(CLI::App& program, Run& run) {
   verb->add_option("--advertise", flags->advertise,
                    "Where others reach the DHT node; default: as listened")
       ->option_text("HOST:PORT");
+  verb->add_option("--swarm-listen", flags->swarm_listen,
+                   "Where nodes are told, over TCP, whom it knows; default: nowhere")
+      ->option_text("HOST:PORT");
+  add_option_with_default(*verb, "--mesh", flags->mesh, "Whose nodes it knows", "NAME");
   settings->from_environment(
       verb->add_option("--bootstrap", flags->bootstrap,
                        "Other entrances of the mesh; several by commas, or repeated")

@@ -1,4 +1,5 @@
 // Peers that nobody named: found by a bootstrap address, lost when they die, told when they leave.
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -65,6 +66,22 @@ TEST_SUITE("integration/discovery") {
     INFO(again.errors);
     REQUIRE(again.status == 0);
     CHECK(again.ids() == alone.ids());
+  }
+
+  TEST_CASE("an entrance tells over TCP whom nodes told it of, where no DHT is to be had") {
+    const std::string model = any_model();
+    const std::string swarm = "127.0.0.1:" + std::to_string(free_port());
+    auto entrance = cli::ChildProcess::start(
+        {kProgram, "discovery", "--listen", "127.0.0.1:0", "--dht-port", "0", "--ledger",
+         (scratch() / "entrance.db").string(), "--swarm-listen", swarm});
+    REQUIRE(entrance);
+    REQUIRE(entrance->read_line(std::chrono::minutes(1)));
+    const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2),
+                                   {"--bootstrap", swarm, "--dht-port", "0"});
+    const auto found = generate(flags_of(model) + std::vector<std::string>{"--bootstrap", swarm});
+    INFO(found.errors);
+    REQUIRE(found.status == 0);
+    CHECK(found.last.at("hops").size() == 2);
   }
 
   TEST_CASE("peers of another mesh, and of nobody, are not found") {
