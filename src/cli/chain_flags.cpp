@@ -23,19 +23,26 @@ struct Network {
   std::uint64_t chain_id;
   std::uint64_t confirmations;
   std::array<std::string_view, 3> endpoints;  // empty ones at the end
+  std::string_view escrow;                    // known of the local one only
 };
 
 constexpr std::array<Network, 3> kNetworks = {{
-    {"anvil", 31'337, 1, {"http://127.0.0.1:8545"}},
+    {"anvil",
+     31'337,
+     1,
+     {"http://127.0.0.1:8545"},
+     "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"},  // contracts/addresses.json
     {"bsc-testnet",
      97,
      10,
-     {"https://bsc-testnet-dataseed.bnbchain.org", "https://bsc-testnet.bnbchain.org"}},
+     {"https://bsc-testnet-dataseed.bnbchain.org", "https://bsc-testnet.bnbchain.org"},
+     ""},
     {"bsc",
      56,
      15,
      {"https://bsc-dataseed.bnbchain.org", "https://bsc-dataseed1.defibit.io",
-      "https://bsc-dataseed1.ninicoin.io"}},
+      "https://bsc-dataseed1.ninicoin.io"},
+     ""},
 }};
 constexpr std::uint64_t kConfirmationsElsewhere = 15;
 
@@ -92,7 +99,7 @@ class ProgramSigner final : public evm::Signer {
 
 }  // namespace
 
-void ChainFlags::add_to(CLI::App& verb, Settings& settings) {
+void ChainFlags::add_place_to(CLI::App& verb, Settings& settings) {
   verb.add_option("--network", network, "anvil, bsc-testnet or bsc")->option_text("NAME");
   verb.add_option("--chain-id", chain_id, "Of another chain, with --rpc")->option_text("ID");
   verb.add_option("--rpc", rpc, "JSON-RPC endpoint; repeatable, the next where one fails")
@@ -101,6 +108,10 @@ void ChainFlags::add_to(CLI::App& verb, Settings& settings) {
   settings.from_environment(
       verb.add_option("--escrow", escrow, "The escrow's address")->option_text("ADDRESS"),
       {"ESCROW_CONTRACT_ADDRESS"});
+}
+
+void ChainFlags::add_to(CLI::App& verb, Settings& settings) {
+  add_place_to(verb, settings);
   verb.add_option("--start-block", start_block, "The escrow's first block; 0: the chain's")
       ->option_text("N [0]");
 }
@@ -114,6 +125,7 @@ Result<payout::EscrowChainOptions> ChainFlags::chosen() const {
   payout::EscrowChainOptions options;
   options.rpc.endpoints = rpc;
   options.rpc.chain_id = chain_id;
+  std::string_view place = escrow;
   if (!network.empty()) {
     const Network* known = find_network(network);
     if (known == nullptr) {
@@ -124,6 +136,7 @@ Result<payout::EscrowChainOptions> ChainFlags::chosen() const {
       return Error{Errc::config_invalid, network + " is chain " + std::to_string(known->chain_id)};
     }
     options.rpc.chain_id = known->chain_id;
+    if (place.empty()) place = known->escrow;
     for (const std::string_view endpoint : known->endpoints) {
       if (rpc.empty() && !endpoint.empty()) options.rpc.endpoints.emplace_back(endpoint);
     }
@@ -131,10 +144,10 @@ Result<payout::EscrowChainOptions> ChainFlags::chosen() const {
   if (options.rpc.endpoints.empty() || options.rpc.chain_id == 0) {
     return Error{Errc::config_invalid, "name the chain: --network, or --chain-id and --rpc"};
   }
-  if (escrow.empty()) {
+  if (place.empty()) {
     return Error{Errc::config_invalid, "name the escrow: --escrow, or ESCROW_CONTRACT_ADDRESS"};
   }
-  const auto address = evm::parse_address(escrow);
+  const auto address = evm::parse_address(place);
   if (!address) return address.error();
   options.escrow = *address;
   return options;

@@ -16,7 +16,8 @@
 
 namespace farmesh::cli {
 
-/// --network, --chain-id, --rpc, --escrow, --start-block.
+/// --network, --chain-id, --rpc, --escrow, --start-block. The escrow has to be named, but on the
+/// local network: there it is where contracts/deploy.mjs puts it first.
 struct ChainFlags {
   std::string network;
   std::uint64_t chain_id = 0;
@@ -25,6 +26,8 @@ struct ChainFlags {
   std::uint64_t start_block = 0;
 
   void add_to(CLI::App& verb, Settings& settings);
+  /// All but --start-block, for who does not read blocks.
+  void add_place_to(CLI::App& verb, Settings& settings);
   bool given() const noexcept { return !network.empty() || !rpc.empty(); }
   /// Blocks until a transaction counts as final there.
   std::uint64_t confirmations() const noexcept;

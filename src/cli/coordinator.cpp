@@ -20,6 +20,7 @@
 
 #include "base/log.hpp"
 #include "base/secret_file.hpp"
+#include "cli/chain_flags.hpp"
 #include "cli/coordinator_model.hpp"
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
@@ -30,6 +31,7 @@
 #include "cli/stop_request.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
+#include "evm/http_post.hpp"
 #include "gateway/fallback.hpp"
 #include "gateway/redis_state.hpp"
 #include "http/server.hpp"
@@ -68,6 +70,7 @@ struct CoordinatorFlags {
   std::string prices;
   std::string tiers;
   std::string log_format = "text";
+  ChainFlags chain;
   gateway::CoordinatorOptions options;
 };
 
@@ -199,6 +202,21 @@ Result<void> open_shared_state(const CoordinatorFlags& flags,
   return {};
 }
 
+// Whose reservations are taken: no endpoint is asked before a wallet turns out to be a contract.
+Result<void> place_escrow(ChainFlags chain, gateway::CoordinatorOptions& options) {
+  if (chain.network.empty() && chain.chain_id == 0) {
+    if (chain.escrow.empty()) return {};
+    chain.network = "bsc";
+  }
+  auto chosen = chain.chosen();
+  if (!chosen) return chosen.error();
+  options.escrow = gateway::EscrowPlace{chosen->rpc.chain_id, chosen->escrow};
+  options.registry.chain_id = chosen->rpc.chain_id;
+  options.gatekeeper.contract_wallets =
+      evm::contract_wallets(std::move(chosen->rpc), evm::http_post());
+  return {};
+}
+
 // What it is called in the ledger: sessions of that name are closed when it starts again.
 std::string ledger_name(const CoordinatorFlags& flags) {
   constexpr std::size_t kMaxBytes = 64;
@@ -275,6 +293,9 @@ int coordinate(CoordinatorFlags flags) {
   options.coordinator_id = ledger_name(flags);
   if (const Result<void> shared = open_shared_state(flags, options); !shared) {
     return report(shared.error());
+  }
+  if (const Result<void> placed = place_escrow(flags.chain, options); !placed) {
+    return report(placed.error());
   }
   if (!flags.tiers.empty()) {
     auto tiers = gateway::read_tier_rules(flags.tiers);
@@ -387,6 +408,7 @@ void add_money_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
                               "Of each price, in hundredths of a percent", "N")
           ->check(CLI::Range(0, 10'000)),
       {"PLATFORM_FEE_BPS"});
+  flags.chain.add_place_to(verb, settings);
   add_option_with_default(verb, "--split", flags.split, "layer_units or equal", "NAME")
       ->check(CLI::IsMember({"layer_units", "equal"}));
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <CLI/Validators.hpp>
 #include <fmt/format.h>
@@ -12,13 +13,12 @@
 #include "cli/json.hpp"
 #include "cli/ledger.hpp"
 #include "cli/settings.hpp"
+#include "evm/http_post.hpp"
 #include "ledger/database.hpp"
 #include "payout/reservation.hpp"
 
 namespace farmesh::cli {
 namespace {
-
-using nlohmann::ordered_json;
 
 constexpr std::int64_t kLatest = 253'402'300'799;  // the last second of the year 9999
 
@@ -49,33 +49,6 @@ Result<ledger::EscrowReservation> terms_of(const ReserveFlags& flags) {
   return terms;
 }
 
-/// As eth_signTypedData_v4 takes it. Numbers are text: JSON's have 53 bits.
-ordered_json to_sign(const evm::Reservation& terms, std::uint64_t chain_id,
-                     const evm::Address& escrow) {
-  const auto member = [](const char* name, const char* type) {
-    return ordered_json{{"name", name}, {"type", type}};
-  };
-  const evm::TypedDomain domain = evm::escrow_domain(chain_id, escrow);
-  return {{"types",
-           {{"EIP712Domain",
-             {member("name", "string"), member("version", "string"), member("chainId", "uint256"),
-              member("verifyingContract", "address")}},
-            {"Reservation",
-             {member("user", "address"), member("requestId", "bytes32"),
-              member("amount", "uint256"), member("deadline", "uint64")}}}},
-          {"primaryType", "Reservation"},
-          {"domain",
-           {{"name", domain.name},
-            {"version", domain.version},
-            {"chainId", chain_id},
-            {"verifyingContract", evm::to_string(escrow)}}},
-          {"message",
-           {{"user", evm::to_string(terms.user)},
-            {"requestId", evm::to_hex0x(terms.request_id)},
-            {"amount", terms.amount.to_decimal()},
-            {"deadline", std::to_string(terms.deadline)}}}};
-}
-
 int reserve(const ReserveFlags& flags) {
   auto terms = terms_of(flags);
   if (!terms) return report(terms.error());
@@ -83,15 +56,16 @@ int reserve(const ReserveFlags& flags) {
   if (!chain) return report(chain.error());
   if (flags.signature.empty()) {
     const auto user = evm::parse_address(terms->account);
-    fmt::print(
-        "{}", to_line(to_sign(payout::to_sign(*terms, *user), chain->rpc.chain_id, chain->escrow)));
+    fmt::print("{}\n", payout::typed_data_json(payout::to_sign(*terms, *user), chain->rpc.chain_id,
+                                               chain->escrow));
     return kSuccess;
   }
-  const auto signature = evm::Signature::parse(flags.signature);
+  auto signature = evm::parse_hex0x(flags.signature, evm::kMaxSignatureBytes);
   if (!signature) return report(signature.error());
-  const auto bytes = signature->to_bytes();
-  terms->signature.assign(bytes.begin(), bytes.end());
-  const Result<void> good = payout::check_signature(*terms, chain->rpc.chain_id, chain->escrow);
+  terms->signature = *std::move(signature);
+  const Result<void> good =
+      payout::check_signature(*terms, chain->rpc.chain_id, chain->escrow,
+                              evm::contract_wallets(chain->rpc, evm::http_post()));
   if (!good) return report(good.error());
   const auto store = open_ledger(flags.url);
   if (!store) return report(store.error());

@@ -1,7 +1,10 @@
 // Chains by name and by number, and who sends on them.
 #include "cli/chain_flags.hpp"
 
+#include <fstream>
+
 #include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
 
 namespace farmesh::cli {
 namespace {
@@ -34,6 +37,20 @@ TEST_SUITE("cli/chain_flags") {
       CHECK(flags.confirmations() == known.confirmations);
       CHECK(evm::to_string(chosen->escrow) == kEscrow);
     }
+  }
+
+  TEST_CASE("the local network's escrow needs no name: the address book has it, and no other") {
+    std::ifstream file(FARMESH_SOURCE_DIR "/contracts/addresses.json");
+    const auto book = nlohmann::json::parse(file);
+    REQUIRE(book.size() == 1);
+    ChainFlags flags = on("anvil");
+    flags.escrow.clear();
+    const auto chosen = flags.chosen();
+    REQUIRE(chosen);
+    CHECK(evm::to_string(chosen->escrow) == book["anvil"]["escrow"]);
+    CHECK(chosen->rpc.chain_id == book["anvil"]["chain_id"]);
+    flags.escrow = kEscrow;
+    CHECK(evm::to_string(flags.chosen()->escrow) == kEscrow);
   }
 
   TEST_CASE("endpoints that are named take the place of the network's") {
