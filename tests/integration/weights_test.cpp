@@ -182,6 +182,52 @@ TEST_SUITE("integration/weights") {
     CHECK(fetched(hub) + kept * published.piece_bytes < share + 8 * published.piece_bytes);
   }
 
+  TEST_CASE("what is given to others is bounded, and a node that gives nothing is no source") {
+    const TempDir scratch;
+    const std::string manifest = scratch.path() / "demo.torrent";
+    const std::uint16_t port = free_port();
+    const Span all{0, layers_of(any_model())};
+    const auto entrance = start_nodes(any_model(), {{0, 1}}, {"--dht-port", std::to_string(port)});
+    const std::vector<std::string> mesh{"--bootstrap", "127.0.0.1:" + std::to_string(port)};
+    constexpr double kBytesPerSecond = 400'000;
+    auto publisher = cli::ChildProcess::start(
+        std::vector<std::string>{kProgram, "model", "publish", any_model(), "--out", manifest,
+                                 "--seed-mbps", std::to_string(kBytesPerSecond * 8 / 1e6)} +
+        mesh);
+    REQUIRE(publisher);
+    std::optional<std::string> line;
+    do {
+      line = publisher->read_line(1min);
+      REQUIRE(line);
+    } while (!line->starts_with("seeding at port "));
+
+    const std::string nobody = "http://127.0.0.1:" + std::to_string(free_port());
+    const std::vector<std::string> flags =
+        std::vector<std::string>{"--manifest", manifest, "--hub",       nobody,
+                                 "--dht-port", "0",      "--seed-mbps", "0"} +
+        mesh;
+    const TempDir first_cache, second_cache;
+    const auto began = std::chrono::steady_clock::now();
+    std::vector<cli::NodeProcess> nodes;
+    {
+      const CacheOf cache(first_cache);
+      nodes.push_back(std::move(start_nodes(TestHub::kModel, {{1, all.end}}, flags).front()));
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    const auto share = static_cast<double>(tensor_bytes(any_model(), {1, all.end}, false));
+    MESSAGE(share, " bytes in ", took.count(), " s");
+    CHECK(took.count() > 0.5 * share / kBytesPerSecond);
+
+    publisher->signal(SIGTERM);
+    CHECK(publisher->wait() == 0);
+    const CacheOf cache(second_cache);
+    auto second = cli::NodeProcess::start(
+        {.program = kProgram, .model = TestHub::kModel, .layers = {2, all.end}, .more = flags});
+    REQUIRE(second);
+    CHECK_FALSE(second->await_listening(2min));
+    CHECK(kept_pieces(second_cache) == 0);
+  }
+
   TEST_CASE("nodes take their layers from who publishes them and from each other, without a hub") {
     const TempDir scratch;
     const std::string manifest = scratch.path() / "demo.torrent";
