@@ -101,6 +101,7 @@ void revoke_key(Services& services, const http::Request& request, http::Responde
   const std::string id(request.parameter("key_id"));
   const Result<void> revoked = ledger::ApiKeys(services.store).revoke(id);
   if (!revoked) return refuse(responder, problem_of(revoked.error()));
+  services.gatekeeper.forget_keys();
   JsonWriter json;
   json.begin_object().field("key_id", id).field("status", "revoked").end_object();
   responder.json(200, json.take());

@@ -26,6 +26,7 @@ namespace farmesh::gateway {
 namespace {
 
 constexpr std::chrono::minutes kSilence{10};
+constexpr std::chrono::milliseconds kTick{100};
 constexpr std::chrono::hours kGrantLife{24};
 constexpr std::uint64_t kTierSeconds = 10;  // between two looks at the registry
 
@@ -60,20 +61,40 @@ struct Coordinator::Impl {
                  FairQueue(options.queue)},
         registry(registry_options(options, models), store) {}
 
-  // What a crash cannot take away: at most the last second of each session.
+  // What a crash cannot take away: at most the last second of each session. What it saw begin,
+  // nodes can tell the rest of; so a stream is saved soon after its first token, and then each
+  // second.
   void save_sessions() {
-    std::uint64_t seconds = 0;
+    constexpr std::uint64_t kTicks = std::chrono::seconds(1) / kTick;
+    std::uint64_t ticks = 0;
     std::unique_lock lock(mutex);
-    while (!ended.wait_for(lock, std::chrono::seconds(1), [this] { return ending; })) {
+    while (!ended.wait_for(lock, kTick, [this] { return ending; })) {
       lock.unlock();
-      save_once();
-      if (++seconds % kTierSeconds == 0) refresh_tiers();
-      if (seconds % 60 == 0 && services.store) {
-        close_silent();
-        record_metrics();
-      }
+      ++ticks % kTicks == 0 ? each_second(ticks / kTicks) : save_begun();
       lock.lock();
     }
+  }
+
+  void each_second(std::uint64_t seconds) {
+    save_once();
+    if (seconds % kTierSeconds == 0) refresh_tiers();
+    if (seconds % 60 != 0 || !services.store) return;
+    close_silent();
+    record_metrics();
+  }
+
+  void checkpoint(const std::vector<SessionProgress>& progress) {
+    if (progress.empty()) return;
+    const Result<void> saved = services.ledger->checkpoint(progress);
+    if (!saved) log(LogLevel::error, "gateway", "checkpoint: " + saved.error().to_string());
+  }
+
+  void save_begun() {
+    std::vector<SessionProgress> progress;
+    for (const auto& turn : services.live.all()) {
+      if (auto first = turn->first_progress()) progress.push_back(*std::move(first));
+    }
+    checkpoint(progress);
   }
 
   void save_once() {
@@ -82,10 +103,7 @@ struct Coordinator::Impl {
     for (const auto& turn : turns) {
       if (auto one = turn->progress()) progress.push_back(*std::move(one));
     }
-    if (!progress.empty()) {
-      const Result<void> saved = services.ledger->checkpoint(progress);
-      if (!saved) log(LogLevel::error, "gateway", "checkpoint: " + saved.error().to_string());
-    }
+    checkpoint(progress);
     for (const auto& turn : turns) turn->keep();
     services.requests.share();
     if (services.store) settle_again();

@@ -13,7 +13,8 @@
 namespace farmesh::gateway {
 namespace {
 
-constexpr std::chrono::seconds kKeyMemory{15};  // a revoked key works so much longer at most
+// A key that was revoked elsewhere works so much longer at most.
+constexpr std::chrono::seconds kKeyMemory{15};
 constexpr std::size_t kMaxKnownKeys = 10'000;
 constexpr std::chrono::hours kHour{1};
 constexpr std::string_view kGreeting = "Far Labs Login: ";
@@ -144,6 +145,11 @@ Checked<Admitted> Gatekeeper::admit(const http::Request& request) {
 
 void Gatekeeper::charge_tokens(const Admitted& admitted, std::uint64_t tokens) {
   limits_->charge(admitted.bucket, admitted.tokens, double(tokens));
+}
+
+void Gatekeeper::forget_keys() {
+  const std::lock_guard lock(mutex_);
+  known_.clear();
 }
 
 Checked<LoginChallenge> Gatekeeper::challenge(const std::string& wallet) {

@@ -58,6 +58,8 @@ class Gatekeeper {
   /// The same, for a request that generates: fails also with 403 (no scope) and 429 (too many).
   Checked<Admitted> admit(const http::Request& request);
   void charge_tokens(const Admitted& admitted, std::uint64_t tokens);
+  /// A key was revoked: it is refused from now on here, elsewhere within seconds.
+  void forget_keys();
 
   /// Fails with 400 (no wallet).
   Checked<LoginChallenge> challenge(const std::string& wallet);

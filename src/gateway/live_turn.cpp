@@ -470,9 +470,15 @@ WorkLog LiveTurn::work_log() const {
   return log;
 }
 
-std::optional<SessionProgress> LiveTurn::progress() const {
+std::optional<SessionProgress> LiveTurn::progress() {
   if (session_id_.empty()) return std::nullopt;
+  if (delivered_in_all_ > 0) was_saved_ = true;
   return SessionProgress{session_id_, work_log()};
+}
+
+std::optional<SessionProgress> LiveTurn::first_progress() {
+  if (was_saved_ || delivered_in_all_ == 0) return std::nullopt;
+  return progress();
 }
 
 void LiveTurn::finish(SessionStatus status, const std::optional<Problem>& problem) {

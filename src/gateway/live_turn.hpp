@@ -74,7 +74,9 @@ class LiveTurn {
 
   std::uint64_t delivered_tokens() const noexcept { return delivered_in_all_; }
   /// For the ledger's checkpoint; nothing without a ledger. From any thread.
-  std::optional<SessionProgress> progress() const;
+  std::optional<SessionProgress> progress();
+  /// The same once, when the first token was delivered and nothing is saved of it yet.
+  std::optional<SessionProgress> first_progress();
   std::uint64_t prompt_tokens() const;
   /// Of them, those that no peer had in cache: what prompts cost is for these.
   std::uint64_t computed_prompt_tokens() const;
@@ -128,6 +130,7 @@ class LiveTurn {
   std::mutex keeping_;                               // one keep() at a time
   std::string writer_, path_, digest_;               // as the session cache has them
   std::atomic<std::uint64_t> delivered_in_all_ = 0;  // and before
+  std::atomic<bool> was_saved_ = false;              // some of them
   std::size_t read_ = 0;                             // items that next() gave
   Far price_, prompt_price_;                         // as they were at the start
   std::chrono::steady_clock::time_point began_;

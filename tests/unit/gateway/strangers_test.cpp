@@ -126,6 +126,18 @@ TEST_SUITE("gateway/strangers") {
     CHECK(ContributionLedger(world.store).audit()->findings.empty());
   }
 
+  TEST_CASE("a key that is revoked is refused from then on") {
+    World world;
+    const std::string admin = world.key({.admin = true});
+    const json made = world.post("/api/keys", {{"name", "app"}}, 201, admin);
+    const std::string secret = made.at("secret");
+    world.get("/v1/models", 200, secret);
+    CHECK(world.send("DELETE", "/api/keys/" + made.at("key_id").get<std::string>(), {}, admin)
+              .status == 200);
+    CHECK(world.get("/v1/models", 401, secret).at("error").at("code") == "invalid_api_key");
+    CHECK(world.get("/api/keys", 200, admin).dump().find(secret) == std::string::npos);
+  }
+
   TEST_CASE("bytes that are no UTF-8 are refused wherever they stand") {
     World world;
     for (const char* path :
