@@ -161,12 +161,15 @@ TEST_SUITE("integration/coordinator") {
     std::vector<Listener> clients;
     for (std::size_t i = 0; i < kClients; ++i) clients.emplace_back(completion(i, kTokens));
     std::vector<std::atomic<int>> events(kClients);
+    std::vector<std::size_t> told(kClients);  // items, when the stream broke
     std::atomic<int> broken{0};
     std::vector<std::thread> threads;
     for (std::size_t i = 0; i < kClients; ++i) {
       threads.emplace_back([&, i] {
         if (clients[i].hear(first.url(), [&events, i] { ++events[i]; })) return;
         ++broken;
+        const auto last = gateway::parse_event_id(clients[i].last_id());
+        told[i] = last ? last->items : 0;
         (void)clients[i].hear(second.url());
       });
     }
@@ -186,7 +189,12 @@ TEST_SUITE("integration/coordinator") {
       CHECK(clients[i].usage().at("completion_tokens") == kTokens);
       CHECK(clients[i].usage().at("cost_far") == kPrice.times(kTokens)->to_string());
       CHECK(charged(book, clients[i].id()) == kTokens);
+      // The nodes proved to the second one what its client had from the first.
+      const auto first_part = book.session_of_request(clients[i].id());
+      REQUIRE(first_part);
+      CHECK(first_part->tokens_generated + 3 >= told[i]);
     }
+    CHECK(book.open_disputes()->empty());
     CHECK(second.stop() == 0);
     check_books(ledger, 2 * kClients * kTokens);
   }

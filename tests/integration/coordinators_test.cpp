@@ -2,7 +2,9 @@
 // of sessions that a crash ended, and which nodes may serve whom.
 #include "integration/coordinators.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <set>
@@ -156,10 +158,10 @@ TEST_SUITE("integration/coordinators") {
       };
       int heard = 0;
       CHECK_FALSE(client.hear(coordinator.url(), [&] {
-        if (++heard != 10) return;
+        if (++heard != 10 && heard != 40) return;
         const StandStill still(nodes);
-        CHECK(soon(checkpointed));
-        coordinator.kill();
+        if (heard == 10) CHECK(soon(checkpointed));
+        if (heard == 40) coordinator.kill();
       }));
       request = client.id();
     }
@@ -167,20 +169,107 @@ TEST_SUITE("integration/coordinators") {
     const auto store = store_at(ledger);
     const auto session = ContributionLedger(store).session_of_request(request);
     REQUIRE(session);
+    // It is paid to the token that both nodes prove, behind the last checkpoint as well.
     CHECK(session->status == SessionStatus::failed);
-    CHECK(session->tokens_generated > 0);
+    CHECK(session->tokens_generated >= 38);
     std::vector<ledger::StoredReceipt> receipts;
     CHECK(soon([&] {
       receipts = *ledger::Receipts(store).of_session(session->session_id);
       return receipts.size() >= 2;
     }));
     std::set<std::string> who;
+    std::uint64_t least = UINT64_MAX;
     for (const ledger::StoredReceipt& stored : receipts) {
       who.insert(to_string(stored.receipt.receipt.node_id));
-      CHECK(stored.receipt.receipt.counts.decode >= session->tokens_generated);
+      least = std::min(least, stored.receipt.receipt.counts.decode);
     }
     CHECK(who.size() == 2);
+    CHECK(least == session->tokens_generated);
     CHECK(coordinator.stop() == 0);
+    CHECK(ContributionLedger(store).open_disputes()->empty());
+    check_books(ledger, 0);  // the budget was filled up again behind it
+  }
+
+  TEST_CASE("two models and a local fallback stand beside one key, known by a key each") {
+    const std::string model = any_model();
+    std::vector<cli::NodeProcess> nodes =
+        start_nodes(model, cli::even_split(layers_of(model), 2), {"--paid"});
+    const auto key = scratch() / "two.key";
+    const auto flags = peer_flags(nodes) +
+                       std::vector<std::string>{"--model",           "other=" + model,   "--key",
+                                                key.string(),        "--fallback-local", "--ledger",
+                                                sqlite("two-models")};
+    const auto ask = [](const Coordinator& at, const char* id) {
+      const json body{{"model", id}, {"prompt", "Once"}, {"max_tokens", 12},
+                      {"temperature", 0}, {"ignore_eos", true}};
+      http::ClientReply reply = send("POST", at.url() + "/v1/completions", body);
+      INFO(reply.body);
+      REQUIRE(reply.status == 200);
+      return reply;
+    };
+    const auto text = [](const http::ClientReply& reply) {
+      return json::parse(reply.body).at("choices").at(0).at("text").get<std::string>();
+    };
+    std::string said;
+    for (int start = 0; start < 2; ++start) {  // with keys that it makes, and with those it finds
+      Coordinator coordinator(model, flags);
+      for (const char* id : {"m", "other"}) {
+        const http::ClientReply served = ask(coordinator, id);
+        CHECK_FALSE(served.headers.get("X-FarMesh-Fallback"));
+        if (said.empty()) said = text(served);
+        CHECK(text(served) == said);
+      }
+      if (start == 1) {
+        for (cli::NodeProcess& node : nodes) {
+          node.process().signal(SIGKILL);
+          node.process().wait();
+        }
+        for (const char* id : {"m", "other"}) {
+          const http::ClientReply stood_in = ask(coordinator, id);
+          CHECK(stood_in.headers.get("X-FarMesh-Fallback") == "true");
+          CHECK(text(stood_in) == said);
+        }
+      }
+      CHECK(coordinator.stop() == 0);
+    }
+    CHECK(read_secret_file(key));
+    CHECK(read_secret_file(key.string() + "-2"));
+    CHECK_FALSE(std::filesystem::exists(key.string() + "-3"));
+    check_books(sqlite("two-models"), 4 * 12);  // since the budget was filled up last
+  }
+
+  TEST_CASE("tokens that a coordinator guesses ahead change neither text nor bill") {
+    const std::string model = any_model();
+    const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2), {"--paid"});
+    constexpr std::uint32_t kTokens = 80;
+    std::vector<std::string> texts;
+    std::vector<std::uint64_t> rejected;
+    for (const char* guesses : {"0", "8"}) {
+      const std::string ledger = sqlite(std::string("guesses-") + guesses);
+      Coordinator coordinator(
+          model,
+          peer_flags(nodes) + std::vector<std::string>{"--ledger", ledger, "--max-draft", guesses});
+      json body = completion(3, kTokens);
+      body["prompt"] = "the owl and the fox and the owl and the fox and the owl and the";
+      Listener client(body);
+      CHECK(client.hear(coordinator.url()));
+      texts.push_back(client.text());
+      CHECK(client.usage().at("cost_far") == kPrice.times(kTokens)->to_string());
+      CHECK(coordinator.stop() == 0);
+      check_books(ledger, kTokens);
+      check_receipts(ledger, /*nodes_died=*/false);  // every node's output, to the token
+      const auto store = store_at(ledger);
+      const auto session = ContributionLedger(store).session_of_request(client.id());
+      REQUIRE(session);
+      std::uint64_t rows = 0;
+      const auto receipts = ledger::Receipts(store).of_session(session->session_id);
+      for (const ledger::StoredReceipt& stored : *receipts) {
+        rows = std::max(rows, stored.receipt.receipt.counts.rejected);
+      }
+      rejected.push_back(rows);
+    }
+    CHECK(texts[0] == texts[1]);
+    CHECK(rejected[1] > rejected[0]);  // guessed wrong, computed, and paid by nobody
   }
 
   TEST_CASE("a tier is served by its nodes, and by no others unless they may") {
