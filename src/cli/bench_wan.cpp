@@ -41,7 +41,7 @@ Result<Rows> bench_wan(const BenchOptions&) {
         sim::wan_draft_model(std::chrono::milliseconds(25), std::chrono::milliseconds(5), 400,
                              {.acceptance = acceptance});
     BenchRow row = guessed;
-    row.what = fmt::format("a draft model of 5 ms a token, right in {:.0f} %", 100 * acceptance);
+    row.what = fmt::format("a draft model, {:.0f} % right", 100 * acceptance);
     row.value = model.draft_ms;
     row.other = model.plain_ms;
     row.bound = "ratio below 1";

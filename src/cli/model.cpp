@@ -110,7 +110,8 @@ void add_measurements(CLI::App& model, Run& run) {
 
   CLI::App* quantize =
       add("quantize", "Quantise it as a node does when it loads: size, time, and what is lost");
-  add_precision(*quantize, {"int8", "int4"}, "int8 or int4; default: int4");
+  add_precision(*quantize, {"bf16", "int8", "int4"},
+                "int8, int4, or bf16, which is only packed; default: int4");
   quantize->add_flag("--report", flags->report, "What every matrix lost");
   quantize->add_flag("--keep", flags->keep, "In files beside the weights, that nodes then load");
   quantize->callback([flags, &run] { run = [flags] { return quantize_model(*flags); }; });

@@ -115,7 +115,7 @@ int quantize_model(const MeasureFlags& flags) {
   const Result<ModelHash> hash = model::model_hash(flags.folder, node::hash_cache_file());
   if (!hash) return report(hash.error());
   if (flags.keep) {
-    options.quantised = {model::quantised_folder(flags.folder, flags.precision), *hash, true};
+    options.packed = {model::packed_folder(flags.folder, flags.precision), *hash, true};
   }
   const auto began = std::chrono::steady_clock::now();
   const auto engine = load_whole(**folder, options);
@@ -140,7 +140,7 @@ int quantize_model(const MeasureFlags& flags) {
     if (flags.report) all["rms_error"] = mean;
     fmt::print("{}", to_line(all));
   } else {
-    fmt::print("{}: {} in memory, quantised in {:.1f} s", name(flags.precision),
+    fmt::print("{}: {} in memory, made in {:.1f} s", name(flags.precision),
                human_bytes(resident), took.count());
     if (flags.report) fmt::print(", rms error {:.3f} % of the weights", 100.0 * mean);
     fmt::print("\n");

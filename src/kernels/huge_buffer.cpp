@@ -28,6 +28,26 @@ HugeBuffer::HugeBuffer(std::uint64_t bytes) {
 #endif
 }
 
+HugeBuffer HugeBuffer::map(int file, std::uint64_t offset, std::uint64_t bytes) {
+  HugeBuffer buffer;
+  if (bytes == 0 || bytes > UINT64_MAX / 4 || offset > UINT64_MAX / 4) return buffer;
+  const std::uint64_t whole = offset + bytes;
+  // Room first, then the file in it where a huge page of the one is a huge page of the other.
+  void* room = ::mmap(nullptr, whole + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return buffer;
+  buffer.mapping_ = room;
+  buffer.mapped_ = whole + kHugePage;
+  auto* begin = static_cast<std::byte*>(room);
+  begin += kHugePage - reinterpret_cast<std::uintptr_t>(room) % kHugePage;
+  if (::mmap(begin, whole, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) return {};
+#ifdef MADV_HUGEPAGE
+  ::madvise(begin, whole, MADV_HUGEPAGE);  // for what is not in the page cache yet; advice
+#endif
+  buffer.data_ = begin + offset;
+  buffer.size_ = bytes;
+  return buffer;
+}
+
 HugeBuffer::HugeBuffer(HugeBuffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)),

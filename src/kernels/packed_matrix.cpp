@@ -7,6 +7,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "base/assert.hpp"
 #include "base/float_formats.hpp"
 
@@ -61,19 +65,42 @@ RowPlace find_row(std::span<const MatrixRows> parts, std::int64_t row) {
 
 using Words = std::uint32_t __attribute__((vector_size(16)));
 
-/// Four words of four rows, turned, so that words of one input lie side by side.
-void transpose_4x4(const std::uint32_t* rows, std::int64_t row_stride, std::uint32_t* out) {
+/// Four words of four rows, turned: turned[i] has word i of each.
+void turn_4x4(const std::uint32_t* rows, std::int64_t row_stride, Words (&turned)[4]) {
   Words r[4];
   for (int i = 0; i < 4; ++i) std::memcpy(&r[i], rows + i * row_stride, sizeof r[i]);
   const Words ab_low = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
   const Words ab_high = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
   const Words cd_low = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
   const Words cd_high = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-  const Words turned[4] = {__builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5),
-                           __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
-                           __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5),
-                           __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
+  turned[0] = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+  turned[1] = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+  turned[2] = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+  turned[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
+/// The same, so that words of one input lie side by side in `out`.
+void transpose_4x4(const std::uint32_t* rows, std::int64_t row_stride, std::uint32_t* out) {
+  Words turned[4];
+  turn_4x4(rows, row_stride, turned);
   for (int i = 0; i < 4; ++i) std::memcpy(out + i * kLanes, &turned[i], sizeof turned[i]);
+}
+
+/// Weights are read again only when all are packed: past the caches, which would first read the
+/// lines that are written. `to` is aligned to a vector.
+void stream(std::uint32_t* to, Words words) {
+#if defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(words));
+#else
+  std::memcpy(to, &words, sizeof words);
+#endif
+}
+
+/// Before other threads read what was streamed.
+void end_stream() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
 }
 
 std::int64_t panel_bytes(WeightFormat format, std::int64_t cols) {
@@ -106,8 +133,14 @@ void transpose(const std::uint32_t (&rows)[kLanes][kChunk], std::int64_t count,
                std::uint32_t* out) {
   std::int64_t i = 0;
   for (; i + 4 <= count; i += 4) {
-    for (std::int64_t lane = 0; lane < kLanes; lane += 4) {
-      transpose_4x4(&rows[lane][i], kChunk, out + i * kLanes + lane);
+    Words turned[kLanes / 4][4];
+    for (std::int64_t four = 0; four < kLanes / 4; ++four) {
+      turn_4x4(&rows[4 * four][i], kChunk, turned[four]);
+    }
+    for (std::int64_t word = 0; word < 4; ++word) {  // whole lines, one after the other
+      for (std::int64_t four = 0; four < kLanes / 4; ++four) {
+        stream(out + (i + word) * kLanes + 4 * four, turned[four][word]);
+      }
     }
   }
   for (; i < count; ++i) {
@@ -246,6 +279,7 @@ PackedMatrix PackedMatrix::pack(ThreadPool& pool, const KernelTable& table, Weig
         pack_panel(format, parts, cols, panel, reinterpret_cast<std::uint32_t*>(to));
       }
     }
+    end_stream();
   });
   return packed;
 }

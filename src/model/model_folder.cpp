@@ -245,9 +245,8 @@ void ModelFolder::release(std::string_view name) const {
   shard->file.drop(shard->data_offset + entry->begin, entry->end - entry->begin);
 }
 
-std::filesystem::path quantised_folder(const std::filesystem::path& folder, Precision precision) {
-  if (precision != Precision::int8 && precision != Precision::int4) return {};
-  return folder / "quantised" / name(precision);
+std::filesystem::path packed_folder(const std::filesystem::path& folder, Precision precision) {
+  return folder / "packed" / name(precision);
 }
 
 }  // namespace farmesh::model

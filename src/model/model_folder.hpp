@@ -49,9 +49,8 @@ Result<std::vector<std::string>> weight_files(const std::filesystem::path& folde
 /// model_not_found, model_malformed, model_unsupported.
 Result<ModelConfig> read_model_config(const std::filesystem::path& folder);
 
-/// Beside a model's weights, where `farmesh model quantize` keeps what it makes of them; empty for
-/// precisions that are not quantised.
-std::filesystem::path quantised_folder(const std::filesystem::path& folder, Precision precision);
+/// Beside a model's weights, where `farmesh model quantize` keeps what it makes of them.
+std::filesystem::path packed_folder(const std::filesystem::path& folder, Precision precision);
 
 /// Immutable after open(); readable from several threads.
 class ModelFolder final : public WeightSource {

@@ -37,9 +37,9 @@ struct WeightError {
   double worst = 0.0;  // the largest difference, relative to the weights' rms
 };
 
-/// Where int8 and int4 matrices are kept between runs. Files of another content, layout or shape,
-/// and damaged ones, count as absent.
-struct QuantisedStore {
+/// Where packed matrices are kept between runs, to be mapped. Files of another content, layout or
+/// shape, and damaged ones, count as absent.
+struct PackedFiles {
   std::filesystem::path folder;  // empty: nowhere
   ModelHash content;             // of the model that they were made of
   bool write = false;            // keep what is not there yet
@@ -58,7 +58,7 @@ struct EngineOptions {
   std::function<void(const std::vector<std::string>& tensors, std::uint64_t bytes,
                      const WeightError& error)>
       on_quantised;
-  QuantisedStore quantised;
+  PackedFiles packed;
 };
 
 struct EngineInfo {

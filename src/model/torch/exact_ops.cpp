@@ -78,7 +78,7 @@ class ExactOps final : public Ops {
         options_(options),
         table_(kernels::kernel_table(isa)),
         pool_(options.threads),
-        store_(options.quantised),
+        store_(options.packed),
         rope_(config.head_dim / 2, rope_magnitude(config.rope),
               [config](std::uint64_t position, std::vector<double>& out) {
                 rope_frequencies(config, position, out);
@@ -89,15 +89,14 @@ class ExactOps final : public Ops {
     const auto cols = static_cast<std::int64_t>(parts[0].shape[1]);
     const std::vector<kernels::MatrixRows> rows = matrix_rows(parts);
     const kernels::WeightFormat format = format_of(options_.weights, role);
-    if (!kernels::quantised(format)) return made(rows, format, cols);
     std::int64_t outs = 0;
     for (const kernels::MatrixRows& part : rows) outs += part.rows;
     if (auto kept = store_.find(pool_, key, format, outs, cols)) {
       return std::make_shared<ExactMatrix>(*std::move(kept));
     }
-    auto quantised = made(rows, format, cols);
-    store_.keep(pool_, key, quantised->packed);
-    return quantised;
+    auto matrix = made(rows, format, cols);
+    store_.keep(pool_, key, matrix->packed);
+    return matrix;
   }
 
   std::optional<WeightError> error_of(const Matrix& matrix,

@@ -45,7 +45,7 @@ Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
   if (Result<void> possible = check(config, options); !possible) return possible.error();
   OpsOptions ops_options;
   ops_options.weights = options.precision;
-  ops_options.quantised = options.quantised;
+  ops_options.packed = options.packed;
   ops_options.residual = residual_dtype(options.precision);
   // Counts the cores this process may use, not the machine's.
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());

@@ -119,7 +119,7 @@ struct OpsOptions {
   Precision weights = Precision::bf16;  // not f16; fast ops: f32 or bf16
   DType residual = DType::bf16;         // also the cache's dtype
   int threads = 1;
-  QuantisedStore quantised;
+  PackedFiles packed;
 };
 
 /// Our kernels. Fails with config_invalid when FARMESH_ISA names no instruction set of this CPU.

@@ -4,10 +4,12 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "model/torch/weight_loader.hpp"
@@ -15,23 +17,24 @@
 namespace farmesh::model {
 namespace {
 
-constexpr std::uint64_t kChunk = 1 << 20;
+constexpr std::uint64_t kChunk = 1 << 20;  // that one thread sums at a time
+constexpr std::uint64_t kWrite = 8 << 20;  // at a time, so that the page cache takes huge pages
 
-/// The first bytes of a file, little-endian; the matrix follows.
+/// The first page of a file, little-endian; the matrix follows.
 struct Header {
   std::array<char, 8> magic{'F', 'M', 'P', 'A', 'C', 'K', 'E', 'D'};
-  std::uint32_t version = 1;  // of the layout in packed_matrix.hpp
+  std::uint32_t version = 2;  // of the layout in packed_matrix.hpp, and of this one
   std::uint32_t format = 0;
   std::uint64_t outs = 0;
   std::uint64_t cols = 0;
   std::uint64_t bytes = 0;
   std::uint64_t checksum = 0;
   std::array<std::uint8_t, 32> content{};
-  std::array<std::uint8_t, 48> zeros{};
+  std::array<std::uint8_t, 4016> zeros{};
 
   friend bool operator==(const Header&, const Header&) = default;
 };
-static_assert(sizeof(Header) == 128);
+static_assert(sizeof(Header) == 4096);
 
 class Descriptor {
  public:
@@ -58,31 +61,59 @@ bool read_all(int file, std::byte* to, std::uint64_t count, std::uint64_t offset
   return true;
 }
 
-bool write_all(int file, const std::byte* from, std::uint64_t count) {
-  while (count > 0) {
-    const ssize_t written = ::write(file, from, std::min(count, kChunk));
-    if (written <= 0) return false;
-    from += written;
-    count -= static_cast<std::uint64_t>(written);
+/// Both, one behind the other, in writes that begin and end where huge pages of the file do.
+bool write_all(int file, ByteView head, ByteView rest) {
+  std::uint64_t offset = 0;
+  while (!head.empty() || !rest.empty()) {
+    const std::uint64_t piece = kWrite - offset % kWrite;
+    const std::uint64_t first = std::min<std::uint64_t>(head.size(), piece);
+    const std::uint64_t second = std::min<std::uint64_t>(rest.size(), piece - first);
+    const std::array<iovec, 2> parts{iovec{const_cast<std::byte*>(head.data()), first},
+                                     iovec{const_cast<std::byte*>(rest.data()), second}};
+    const ssize_t done = ::pwritev(file, parts.data(), 2, static_cast<off_t>(offset));
+    if (done <= 0) return false;
+    const auto written = static_cast<std::uint64_t>(done);
+    head = head.subspan(std::min(written, first));
+    rest = rest.subspan(written - std::min(written, first));
+    offset += written;
   }
   return true;
 }
 
+using Pair = std::uint64_t __attribute__((vector_size(16)));
+
 /// Against disks and torn files, not against people: who writes here may write the weights, too.
+/// A word more turns its sum and is added to it, so that each word counts, and its place. Eight
+/// sums side by side in vectors: memory is the limit.
 std::uint64_t checksum_of(const std::byte* bytes, std::uint64_t count, std::uint64_t seed) {
-  std::uint64_t sum = (seed + 1) * 0x9e3779b97f4a7c15U;
-  std::uint64_t word = 0;
-  for (; count >= sizeof word; count -= sizeof word, bytes += sizeof word) {
-    std::memcpy(&word, bytes, sizeof word);
-    sum = (sum ^ word) * 0xff51afd7ed558ccdU;
-    sum ^= sum >> 29;
+  constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15U;
+  constexpr std::size_t kLine = 4 * sizeof(Pair);
+  Pair key{seed * kOdd, ~seed * kOdd};
+  Pair a{}, b{}, c{}, d{};
+  const auto add = [&key](Pair& sum, const std::byte* from) {
+    Pair words;
+    std::memcpy(&words, from, sizeof words);
+    sum = (sum << 23 | sum >> 41) + (words ^ key);
+  };
+  const auto add_line = [&](const std::byte* line) {
+    add(a, line);
+    add(b, line + sizeof(Pair));
+    add(c, line + 2 * sizeof(Pair));
+    add(d, line + 3 * sizeof(Pair));
+    key += kOdd;
+  };
+  for (; count >= kLine; count -= kLine, bytes += kLine) add_line(bytes);
+  std::array<std::byte, kLine> rest{};
+  std::memcpy(rest.data(), bytes, count);
+  add_line(rest.data());
+  std::uint64_t all = count;
+  for (const Pair& sums : {a, b, c, d}) {
+    for (const std::uint64_t sum : {sums[0], sums[1]}) {
+      all = (all ^ sum) * 0xff51afd7ed558ccdU;
+      all ^= all >> 29;
+    }
   }
-  if (count > 0) {
-    word = 0;
-    std::memcpy(&word, bytes, count);
-    sum = (sum ^ word) * 0xff51afd7ed558ccdU;
-  }
-  return sum;
+  return all;
 }
 
 /// body(offset, count, index) over chunks of `bytes`, on all threads; sums what it returns.
@@ -128,15 +159,12 @@ std::optional<kernels::PackedMatrix> PackedStore::find(kernels::ThreadPool& pool
       static_cast<std::uint64_t>(status.st_size) != sizeof found + expected.bytes) {
     return std::nullopt;
   }
-  kernels::HugeBuffer memory(expected.bytes);
-  std::atomic<bool> whole{true};
-  const auto read_chunk = [&](std::uint64_t offset, std::uint64_t count, std::uint64_t index) {
-    std::byte* to = memory.data() + offset;
-    if (!read_all(file.get(), to, count, sizeof found + offset)) whole = false;
-    return checksum_of(to, count, index);
+  kernels::HugeBuffer memory = kernels::HugeBuffer::map(file.get(), sizeof found, expected.bytes);
+  if (memory.size() != expected.bytes) return std::nullopt;
+  const auto sum_chunk = [&](std::uint64_t offset, std::uint64_t count, std::uint64_t index) {
+    return checksum_of(memory.data() + offset, count, index);
   };
-  const std::uint64_t checksum = sum_chunks(pool, expected.bytes, read_chunk);
-  if (!whole || checksum != found.checksum) return std::nullopt;
+  if (sum_chunks(pool, expected.bytes, sum_chunk) != found.checksum) return std::nullopt;
   return kernels::PackedMatrix::adopt(format, outs, cols, std::move(memory));
 }
 
@@ -161,9 +189,8 @@ void PackedStore::keep(kernels::ThreadPool& pool, const std::string& key,
   bool written = false;
   {
     const Descriptor file(::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    written = file.get() >= 0 &&
-              write_all(file.get(), reinterpret_cast<const std::byte*>(&header), sizeof header) &&
-              write_all(file.get(), matrix.panels(), matrix.bytes());
+    written = file.get() >= 0 && write_all(file.get(), std::as_bytes(std::span(&header, 1)),
+                                           {matrix.panels(), matrix.bytes()});
   }
   if (written) std::filesystem::rename(draft, path, failed);
   if (!written || failed) {

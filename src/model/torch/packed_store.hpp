@@ -1,5 +1,6 @@
-// Quantised matrices in files, so that a node that starts again reads a quarter of the bytes and
-// computes nothing. Packed bytes are the same on every instruction set, so one file serves all.
+// Packed matrices in files, which a process that starts again maps instead of packing anew: it
+// copies nothing, and several share the page cache's memory. Packed bytes are the same on every
+// instruction set, so one file serves all.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace farmesh::model {
 /// Immutable; one thread at a time, because of the pool.
 class PackedStore {
  public:
-  explicit PackedStore(QuantisedStore where) : where_(std::move(where)) {}
+  explicit PackedStore(PackedFiles where) : where_(std::move(where)) {}
 
   /// The matrix of this key, content, format and shape, if it was kept and its bytes are those that
   /// were written. Throws std::bad_alloc.
@@ -30,7 +31,7 @@ class PackedStore {
  private:
   std::filesystem::path file_of(const std::string& key) const;
 
-  QuantisedStore where_;
+  PackedFiles where_;
 };
 
 }  // namespace farmesh::model

@@ -131,6 +131,8 @@ TEST_SUITE("driver/guesses") {
     late({77});
     guesses.judged(2, 0);
     model->late = false;
-    CHECK(guess(guesses, kFresh, 8) == Tokens{77, 77, 77});  // the model's rate is as it was
+    Tokens longer = kRepeated;
+    longer.push_back(50);
+    CHECK(guess(guesses, longer, 8) == Tokens{77, 77, 77});  // the model's rate is as it was
   }
 }

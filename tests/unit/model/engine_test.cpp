@@ -141,9 +141,10 @@ TEST_SUITE("model/engine") {
     other_options.seed = 2;
     REQUIRE(write_synthetic_model(other_folder.path(), other_options));
     const auto other = *ModelFolder::open(other_folder.path());
-    const auto embedding = [](const ModelFolder& model, const QuantisedStore& where) {
-      EngineOptions options = whole(Precision::int4);
-      options.quantised = where;
+    Precision precision = Precision::int4;
+    const auto embedding = [&](const ModelFolder& model, const PackedFiles& where) {
+      EngineOptions options = whole(precision);
+      options.packed = where;
       const auto engine = test::load(model.config(), model, options);
       const std::vector<TokenId> ids{3, 77};
       Bytes hidden(2 * 64);
@@ -157,7 +158,7 @@ TEST_SUITE("model/engine") {
     REQUIRE(first != second);
     CHECK(embedding(*tiny.model, {store.path() / "new", content, true}) == first);
     const auto file = store.path() / "new" / "model.embed_tokens+0.packed";
-    REQUIRE(std::filesystem::file_size(file) == 128 + 320 * 64 * 34 / 32);
+    REQUIRE(std::filesystem::file_size(file) == 4096 + 320 * 64 * 34 / 32);
     CHECK(std::distance(std::filesystem::directory_iterator(store.path() / "new"), {}) == 10);
 
     // The other model's weights would give other rows: these come from the files.
@@ -169,15 +170,21 @@ TEST_SUITE("model/engine") {
       bytes.seekp(at);
       bytes.put(byte);
     };
-    change(128 + 320 * 64 * 34 / 32 - 1, '\x55');
+    change(4096 + 320 * 64 * 34 / 32 - 1, '\x55');
     CHECK(embedding(*other, {store.path() / "new", content, false}) == second);
     CHECK(embedding(*tiny.model, {store.path() / "new", content, true}) == first);  // made again
     CHECK(embedding(*other, {store.path() / "new", content, false}) == first);
     std::filesystem::resize_file(file, 1000);
     CHECK(embedding(*other, {store.path() / "new", content, false}) == second);
 
+    precision = Precision::bf16;  // is packed and kept as well
+    const Bytes exact = embedding(*tiny.model, {store.path() / "bf16", content, true});
+    CHECK(exact == embedding(*tiny.model, {}));
+    CHECK(embedding(*other, {store.path() / "bf16", content, false}) == exact);
+    CHECK(embedding(*other, {store.path() / "new", content, false}) != exact);  // in int4
+
     EngineOptions nowhere = whole(Precision::int8);
-    nowhere.quantised = {file, content, true};  // a file where a folder should be
+    nowhere.packed = {file, content, true};  // a file where a folder should be
     CHECK(load_code(tiny.config(), *tiny.model, nowhere) == Errc::io_error);
   }
 
