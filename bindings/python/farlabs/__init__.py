@@ -27,12 +27,13 @@ from ._errors import (
 from ._farlabs import (
     ContributionLedger,
     DistributedModel,
+    HiddenSession,
     Peer,
+    Rows,
     Session,
-    TokenStream,
     __version__,
 )
-from ._mesh import FarMesh, Stream
+from ._mesh import FarMesh, Stream, TokenStream
 from ._types import (
     AskOptions,
     DailyEarning,
@@ -63,6 +64,7 @@ __all__ = [
     "Earnings",
     "FarMesh",
     "FarMeshError",
+    "HiddenSession",
     "InvalidRequestError",
     "Model",
     "NodeUse",
@@ -72,6 +74,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "RequestTimeoutError",
+    "Rows",
     "ServerError",
     "Session",
     "Status",

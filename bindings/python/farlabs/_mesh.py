@@ -6,56 +6,56 @@ import atexit
 import weakref
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Mapping, Sequence, TypeVar
 
 from . import _farlabs
-from ._types import AskOptions, DailyEarning, Earnings, Model, NodeUse, Status, Usage
+from ._types import AskOptions, DailyEarning, Earnings, Model, NodeUse, Status, Token, Usage
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack  # typing has it from 3.11 on
+    from typing_extensions import Self, Unpack  # typing has them from 3.11 on
 
-_open_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+_open_readers: weakref.WeakSet[_Reader[Any]] = weakref.WeakSet()
 
 
 @atexit.register
-def _close_streams() -> None:
+def _close_readers() -> None:
     # No thread may come back to an interpreter that ends.
-    for stream in list(_open_streams):
-        stream.close()
+    for reader in list(_open_readers):
+        reader.close()
     _farlabs.let_go()
 
 
-class Stream(Iterator[str], AsyncIterator[str]):
-    """An answer as it is made: pieces of text for ``for`` and for ``async for``.
+_T = TypeVar("_T")
 
-    Leaving the loop, ``close()`` and the end of a ``with`` block end it at the other end too.
-    """
+
+class _Reader(Iterator[_T], AsyncIterator[_T]):
+    """What comes bit by bit from a thread of the library's, for ``for`` and for ``async for``."""
 
     __slots__ = ("_native", "__weakref__")
 
-    def __init__(self, native: _farlabs.Stream) -> None:
+    def __init__(self, native: Any) -> None:
         self._native = native
-        _open_streams.add(self)
+        _open_readers.add(self)
 
-    def __iter__(self) -> Stream:
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> str:
-        text = self._native.next()
-        if text is None:
+    def __next__(self) -> _T:
+        piece = self._native.next()
+        if piece is None:
             raise StopIteration
-        return text
+        return piece
 
-    def __aiter__(self) -> Stream:
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> _T:
         while not self._native.ready():
             await self._wake()
-        text = self._native.next()
-        if text is None:
+        piece = self._native.next()
+        if piece is None:
             raise StopAsyncIteration
-        return text
+        return piece
 
     async def _wake(self) -> None:
         """Returns when there may be something to read."""
@@ -76,6 +76,45 @@ class Stream(Iterator[str], AsyncIterator[str]):
 
         self._native.on_ready(wake)
         await woken
+
+    def close(self) -> None:
+        """Ends it; what was not read is dropped. Any thread, any number of times."""
+        self._native.close()
+
+    async def aclose(self) -> None:
+        """``close()``, for contextlib.aclosing and its like."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Stream(_Reader[str]):
+    """An answer as it is made: pieces of text for ``for`` and for ``async for``.
+
+    Leaving the loop, ``close()`` and the end of a ``with`` block end it at the other end too.
+    """
+
+    __slots__ = ()
 
     def text(self) -> str:
         """Waits for the end. The whole answer, with what was read before."""
@@ -109,35 +148,19 @@ class Stream(Iterator[str], AsyncIterator[str]):
         """What an operator can look up; None until the other side has told it."""
         return self._native.request_id() or None
 
-    def close(self) -> None:
-        """Ends the answer; what was not read is dropped. Any thread, any number of times."""
-        self._native.close()
 
-    async def aclose(self) -> None:
-        """``close()``, for contextlib.aclosing and its like."""
+class TokenStream(_Reader[Token]):
+    """The tokens of one turn of a Session, for ``for`` and for ``async for``."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """Ends the turn; the session stays usable."""
         self.close()
 
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Stream:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def usage(self) -> dict[str, Any]:
+        """So far, or of the whole turn once it has ended."""
+        return self._native.usage()
 
 
 def _text(value: str, what: str) -> bytes:

@@ -1,27 +1,33 @@
-// What the files of this binding share: errors, amounts, waiting, and one register function each.
+// What the files of this binding share: failures, amounts, waiting, and one register function each.
 //
-// Waiting never holds the interpreter: other Python threads run, and Ctrl-C is heard.
+// Waiting never holds the interpreter, be it for an answer or for a thread of the library's: other
+// Python threads run, and Ctrl-C is heard. No thread of the library's waits for the interpreter.
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <farmesh/far_mesh.hpp>
 #include <farmesh/farmesh.hpp>
 
 namespace farlabs {
 
 namespace py = pybind11;
 
+void register_ledger(py::module_& module);
 void register_mesh(py::module_& module);
-void register_library(py::module_& module);
+void register_model(py::module_& module);
+void register_peer(py::module_& module);
+void register_rows(py::module_& module);
 void register_session(py::module_& module);
 
 /// The options of a question, as farlabs._mesh.native_options() gives them. Raises TypeError where
@@ -40,11 +46,20 @@ T value_of(farmesh::MeshResult<T> result) {
 template <class T>
 T value_of(farmesh::Result<T> result) {
   if (!result) raise(farmesh::mesh_error(result.error()));
-  return *std::move(result);
+  if constexpr (!std::is_void_v<T>) return *std::move(result);
 }
 
 /// decimal.Decimal, exactly.
 py::object decimal(farmesh::Far amount);
+/// (first, one past the last).
+py::tuple pair_of(farmesh::Span span);
+/// Who computed what, as dicts.
+py::list hops_of(const std::vector<farmesh::HopUsage>& hops);
+
+/// "f32", "bf16", … Raises ValueError.
+farmesh::Precision precision_of(const std::string& wanted);
+
+// --- waiting
 
 /// How often a waiting main thread looks whether Ctrl-C was pressed.
 inline constexpr std::chrono::milliseconds kSignalInterval{50};
@@ -77,25 +92,41 @@ auto wait_for(Work work) {
   return value.get();
 }
 
-/// An object of the library's whose destruction may wait for a thread that wants the interpreter.
-template <class T>
-class Held {
- public:
-  explicit Held(T object) : object_(std::make_unique<T>(std::move(object))) {}
-  Held(Held&&) noexcept = default;
-  ~Held() {
-    if (!object_) return;
-    const py::gil_scoped_release release;
-    object_.reset();
+/// What a stream tells next: waits for it, and Ctrl-C is heard.
+template <class Stream>
+auto next_of(Stream& stream) {
+  while (!stream.wait(std::chrono::milliseconds(0))) {
+    if (wait_aside([&stream] { return stream.wait(kSignalInterval); })) break;
+    heed_signals();
   }
+  auto next = [&stream] {
+    const py::gil_scoped_release release;
+    return stream.next();
+  }();
+  return value_of(std::move(next));
+}
 
-  T& operator*() const { return *object_; }
-  T* operator->() const { return object_.get(); }
+// --- what is shared with threads of the library's
 
- private:
-  std::unique_ptr<T> object_;
-};
+/// Runs `work`, which throws nothing, with the interpreter on a thread of the binding's own: from
+/// any thread, without waiting for it.
+void call_later(std::function<void()> work);
 
-using HeldSession = Held<farmesh::Session>;
+/// A Python callable that any thread may call and let go.
+std::function<void()> wake_function(py::object callable);
+
+/// An object of the library's, for Python and threads of its own. Its destruction may wait for a
+/// thread of the library's.
+template <class T>
+std::shared_ptr<T> shared(T object) {
+  return {new T(std::move(object)), [](T* last) {
+            if (PyGILState_Check() == 0) {
+              delete last;
+              return;
+            }
+            const py::gil_scoped_release release;
+            delete last;
+          }};
+}
 
 }  // namespace farlabs

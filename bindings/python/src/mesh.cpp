@@ -15,61 +15,22 @@ using std::chrono::milliseconds;
 
 using Mesh = std::shared_ptr<FarMesh>;
 
-/// Nobody may take the interpreter any more.
-bool is_finalizing() {
-#if PY_VERSION_HEX >= 0x030D0000
-  return Py_IsFinalizing() != 0;
-#else
-  return _Py_IsFinalizing() != 0;
-#endif
-}
+using Stream = std::shared_ptr<MeshStream>;
 
-/// A Python callable that any thread may call and let go.
-std::function<void()> wake_function(py::object callable) {
-  const auto forget = [](py::object* held) {
-    if (is_finalizing()) return;
-    const py::gil_scoped_acquire acquire;
-    delete held;
-  };
-  std::shared_ptr<py::object> shared(new py::object(std::move(callable)), forget);
-  return [shared] {
-    if (is_finalizing()) return;
-    const py::gil_scoped_acquire acquire;
-    try {
-      (*shared)();
-    } catch (py::error_already_set& error) {
-      error.discard_as_unraisable("farlabs: waking an event loop");
-    }
-  };
-}
-
-std::optional<std::string> next(const Held<MeshStream>& held) {
-  MeshStream& stream = *held;
-  while (!stream.wait(milliseconds(0))) {
-    if (wait_aside([&stream] { return stream.wait(kSignalInterval); })) break;
-    heed_signals();
+std::string text(const Stream& stream) {
+  while (next_of(*stream)) {
   }
-  MeshResult<std::optional<std::string>> text = [&stream] {
-    const py::gil_scoped_release release;
-    return stream.next();
-  }();
-  return value_of(std::move(text));
+  return value_of(stream->text());
 }
 
-std::string text(const Held<MeshStream>& held) {
-  while (next(held)) {
-  }
-  return value_of(held->text());
-}
-
-void on_ready(const Held<MeshStream>& held, py::object callable) {
+void on_ready(const Stream& stream, py::object callable) {
   std::function<void()> wake = wake_function(std::move(callable));
   const py::gil_scoped_release release;
-  held->on_ready(std::move(wake));
+  stream->on_ready(std::move(wake));
 }
 
-py::tuple usage_of(const MeshStream& stream) {
-  const MeshUsage usage = stream.usage();
+py::tuple usage_of(const Stream& stream) {
+  const MeshUsage usage = stream->usage();
   py::list nodes;
   for (const NodeUse& node : usage.nodes_used) {
     nodes.append(py::make_tuple(node.node_id, node.layers.begin, node.layers.end));
@@ -79,20 +40,19 @@ py::tuple usage_of(const MeshStream& stream) {
                         usage.cost ? decimal(*usage.cost) : py::none(), nodes, usage.resumed);
 }
 
-Held<MeshStream> generate(const Mesh& mesh, const std::string& prompt, const py::dict& options) {
+Stream generate(const Mesh& mesh, const std::string& prompt, const py::dict& options) {
   const AskOptions ask = options_of(options);
   const py::gil_scoped_release release;
-  return Held(mesh->generate(prompt, ask));
+  return shared(mesh->generate(prompt, ask));
 }
 
-Held<MeshStream> chat(const Mesh& mesh,
-                      const std::vector<std::pair<std::string, std::string>>& messages,
-                      const py::dict& options) {
+Stream chat(const Mesh& mesh, const std::vector<std::pair<std::string, std::string>>& messages,
+            const py::dict& options) {
   const AskOptions ask = options_of(options);
   std::vector<ChatMessage> told;
   for (const auto& [role, content] : messages) told.push_back({role, content});
   const py::gil_scoped_release release;
-  return Held(mesh->chat(told, ask));
+  return shared(mesh->chat(told, ask));
 }
 
 Mesh connect(const std::string& api_key, const std::string& base_url, const std::string& model,
@@ -106,7 +66,7 @@ Mesh connect(const std::string& api_key, const std::string& base_url, const std:
   options.timeout = ms(timeout);
   options.max_retries = max_retries;
   options.ca_file = ca_file;
-  return std::make_shared<FarMesh>(value_of(FarMesh::connect(std::move(options))));
+  return shared(value_of(FarMesh::connect(std::move(options))));
 }
 
 Mesh open(const std::string& folder, const std::vector<std::string>& bootstrap,
@@ -120,8 +80,7 @@ Mesh open(const std::string& folder, const std::vector<std::string>& bootstrap,
   options.threads = threads;
   options.identity.join_token_file = join_token_file;
   options.discovery.bootstrap = bootstrap;
-  return std::make_shared<FarMesh>(
-      value_of(wait_for([options] { return FarMesh::open(options); })));
+  return shared(value_of(wait_for([options] { return FarMesh::open(options); })));
 }
 
 py::list models(const Mesh& mesh) {
@@ -196,16 +155,14 @@ AskOptions options_of(const py::dict& given) {
 }
 
 void register_mesh(py::module_& module) {
-  module.def("let_go", let_go);
-
-  py::class_<Held<MeshStream>>(module, "Stream")
-      .def("next", next)
-      .def("ready", [](const Held<MeshStream>& held) { return held->wait(milliseconds(0)); })
+  py::class_<MeshStream, Stream>(module, "Stream")
+      .def("next", next_of<MeshStream>)
+      .def("ready", [](const Stream& stream) { return stream->wait(milliseconds(0)); })
       .def("on_ready", on_ready)
       .def("text", text)
-      .def("close", [](const Held<MeshStream>& held) { held->close(); })
-      .def("usage", [](const Held<MeshStream>& held) { return usage_of(*held); })
-      .def("request_id", [](const Held<MeshStream>& held) { return held->request_id(); });
+      .def("close", &MeshStream::close)
+      .def("usage", usage_of)
+      .def("request_id", &MeshStream::request_id);
 
   py::class_<FarMesh, Mesh>(module, "Mesh")
       .def_static("connect", connect)

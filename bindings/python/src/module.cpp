@@ -1,5 +1,8 @@
 // The native half of the package `farlabs`; docs/sdk-python.md shows the whole.
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <vector>
 
 #include <unistd.h>
 
@@ -8,29 +11,104 @@
 namespace farlabs {
 namespace {
 
-std::atomic<int> waiting = 0;
-std::atomic<bool> ending = false;
+/// What this process's threads share. A forked child has others, and so begins anew.
+class Process {
+ public:
+  bool is_this_one() const noexcept { return ::getpid() == id_; }
+
+  /// Runs `work` with the interpreter on a thread of its own: those who ask for it must not wait
+  /// for that, as it may be with somebody who waits for them.
+  void call(std::function<void()> work) {
+    const std::lock_guard lock(mutex_);
+    works_.push_back(std::move(work));
+    changed_.notify_one();
+    if (std::exchange(begun_, true)) return;
+    std::thread([this] { run(); }).detach();
+  }
+
+  std::atomic<int> waiting = 0;  // threads that will want the interpreter
+  std::atomic<bool> ending = false;
+
+ private:
+  void run() {
+    for (;;) {
+      std::vector<std::function<void()>> works;
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return !works_.empty(); });
+        works.swap(works_);
+      }
+      ++waiting;
+      if (ending) {
+        --waiting;
+        for (;;) ::pause();  // as in wait_aside(); what is left ends with the process
+      }
+      {
+        const py::gil_scoped_acquire acquire;
+        for (const auto& work : works) work();
+        works.clear();
+      }
+      --waiting;
+    }
+  }
+
+  const pid_t id_ = ::getpid();
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::function<void()>> works_;
+  bool begun_ = false;
+};
+
+/// Never destroyed: threads may come here after the process began to end.
+Process& process() {
+  static std::atomic<Process*> present = nullptr;
+  Process* found = present;
+  while (found == nullptr || !found->is_this_one()) {
+    auto fresh = std::make_unique<Process>();
+    if (present.compare_exchange_strong(found, fresh.get())) return *fresh.release();
+  }
+  return *found;
+}
 
 }  // namespace
 
+void call_later(std::function<void()> work) { process().call(std::move(work)); }
+
+std::function<void()> wake_function(py::object callable) {
+  const std::shared_ptr<py::object> held(new py::object(std::move(callable)), [](py::object* last) {
+    call_later([last] { delete last; });
+  });
+  return [held] {
+    call_later([held] {
+      try {
+        (*held)();
+      } catch (py::error_already_set& error) {
+        error.discard_as_unraisable("farlabs: waking an event loop");
+      }
+    });
+  };
+}
+
 bool wait_aside(const std::function<bool()>& wait) {
-  ++waiting;
+  Process& here = process();
+  ++here.waiting;
   PyThreadState* const state = PyEval_SaveThread();
   const bool outcome = wait();
-  if (ending) {
-    --waiting;
+  if (here.ending) {
+    --here.waiting;
     // Asking for an interpreter that has ended would end the thread in the middle of C++.
     for (;;) ::pause();
   }
   PyEval_RestoreThread(state);
-  --waiting;
+  --here.waiting;
   return outcome;
 }
 
 void let_go() {
-  ending = true;
+  Process& here = process();
+  here.ending = true;
   const py::gil_scoped_release release;
-  while (waiting > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (here.waiting > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 void raise(const farmesh::MeshError& error) {
@@ -50,6 +128,26 @@ py::object decimal(farmesh::Far amount) {
   return kind(amount.to_string());
 }
 
+py::tuple pair_of(farmesh::Span span) { return py::make_tuple(span.begin, span.end); }
+
+py::list hops_of(const std::vector<farmesh::HopUsage>& hops) {
+  using namespace py::literals;
+  py::list told;
+  for (const farmesh::HopUsage& hop : hops) {
+    told.append(py::dict("peer"_a = hop.peer, "layers"_a = pair_of(hop.span), "ms"_a = hop.ms));
+  }
+  return told;
+}
+
+farmesh::Precision precision_of(const std::string& wanted) {
+  for (const farmesh::Precision each :
+       {farmesh::Precision::f32, farmesh::Precision::bf16, farmesh::Precision::f16,
+        farmesh::Precision::int8, farmesh::Precision::int4}) {
+    if (name(each) == wanted) return each;
+  }
+  throw py::value_error("precision is f32, bf16, f16, int8 or int4, not " + wanted);
+}
+
 void heed_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
@@ -58,7 +156,11 @@ void heed_signals() {
 
 PYBIND11_MODULE(_farlabs, module) {
   module.attr("__version__") = std::string(farmesh::version());
+  module.def("let_go", farlabs::let_go);
+  farlabs::register_rows(module);
   farlabs::register_mesh(module);
   farlabs::register_session(module);
-  farlabs::register_library(module);
+  farlabs::register_model(module);
+  farlabs::register_peer(module);
+  farlabs::register_ledger(module);
 }

@@ -13,47 +13,37 @@ namespace {
 
 using namespace farmesh;
 
+using Held = std::shared_ptr<Session>;
 using Tokens = std::shared_ptr<TokenStream>;
 
-py::object token_of(const Token& token) {
-  // Found once, and never destroyed: the interpreter's end may come before.
-  static const auto& kind = *new py::object(py::module_::import("farlabs._types").attr("Token"));
-  py::list top;
-  for (const TokenLogprob& each : token.top) top.append(py::make_tuple(each.id, each.logprob));
-  return kind(token.id, token.text, token.logprob, top);
+/// A name of the package's Python half. Never destroyed: the interpreter's end may come before.
+const py::object& ours(const char* module, const char* name) {
+  return *new py::object(py::module_::import(module).attr(name));
 }
 
 py::object next(const Tokens& tokens) {
-  try {
-    const std::optional<Token> token = value_of(wait_for([tokens] { return tokens->next(); }));
-    if (!token) throw py::stop_iteration();
-    return token_of(*token);
-  } catch (const py::error_already_set&) {
-    tokens->cancel();  // after Ctrl-C nobody reads on; after a failure it changes nothing
-    throw;
-  }
+  static const py::object& kind = ours("farlabs._types", "Token");
+  const std::optional<Token> token = next_of(*tokens);
+  if (!token) return py::none();
+  py::list top;
+  for (const TokenLogprob& each : token->top) top.append(py::make_tuple(each.id, each.logprob));
+  return kind(token->id, token->text, token->logprob, top);
+}
+
+void on_ready(const Tokens& tokens, py::object callable) {
+  std::function<void()> wake = wake_function(std::move(callable));
+  const py::gil_scoped_release release;
+  tokens->on_ready(std::move(wake));
 }
 
 py::dict usage_of(const Tokens& tokens) {
+  using namespace py::literals;
   const Usage usage = tokens->usage();
-  py::list hops;
-  for (const HopUsage& hop : usage.hops) {
-    py::dict row;
-    row["peer"] = hop.peer;
-    row["layers"] = py::make_tuple(hop.span.begin, hop.span.end);
-    row["ms"] = hop.ms;
-    hops.append(row);
-  }
-  py::dict told;
-  told["prompt_tokens"] = usage.prompt_tokens;
-  told["tokens"] = usage.tokens;
-  told["ttft_ms"] = usage.ttft_ms;
-  told["tokens_per_second"] = usage.tokens_per_second;
-  told["finish_reason"] = std::string(name(usage.finish));
-  told["recoveries"] = usage.recoveries;
-  told["numerics_changed"] = usage.numerics_changed;
-  told["hops"] = hops;
-  return told;
+  return py::dict("prompt_tokens"_a = usage.prompt_tokens, "tokens"_a = usage.tokens,
+                  "ttft_ms"_a = usage.ttft_ms, "tokens_per_second"_a = usage.tokens_per_second,
+                  "finish_reason"_a = std::string(name(usage.finish)),
+                  "recoveries"_a = usage.recoveries, "numerics_changed"_a = usage.numerics_changed,
+                  "hops"_a = hops_of(usage.hops));
 }
 
 /// As of a question to a FarMesh, but for the model and the cost; and `top_logprobs`.
@@ -68,7 +58,7 @@ GenerateOptions generate_options(const py::kwargs& given) {
   for (const char* foreign : {"model", "max_cost_far"}) {
     if (rest.contains(foreign)) throw py::type_error(std::string(foreign) + " is a FarMesh's");
   }
-  const py::object translate = py::module_::import("farlabs._mesh").attr("native_options");
+  static const py::object& translate = ours("farlabs._mesh", "native_options");
   const AskOptions ask = options_of(translate(rest));
   options.max_tokens = ask.max_tokens;
   options.sampling = ask.sampling;
@@ -79,25 +69,29 @@ GenerateOptions generate_options(const py::kwargs& given) {
   return options;
 }
 
-/// What `start` gives, begun without the interpreter.
+/// The stream that `start` gives, begun without the interpreter, as farlabs._mesh wraps it.
 template <class Start>
-Tokens begun(Start start) {
-  const py::gil_scoped_release release;
-  return std::make_shared<TokenStream>(start());
+py::object begun(Start start) {
+  static const py::object& kind = ours("farlabs._mesh", "TokenStream");
+  const Tokens tokens = [&] {
+    const py::gil_scoped_release release;
+    return shared(start());
+  }();
+  return kind(tokens);
 }
 
-Tokens generate(const HeldSession& session, const std::string& prompt, const py::kwargs& given) {
+py::object generate(const Held& session, const std::string& prompt, const py::kwargs& given) {
   const GenerateOptions options = generate_options(given);
   return begun([&] { return session->generate(prompt, options); });
 }
 
-Tokens generate_ids(const HeldSession& session, const std::vector<TokenId>& prompt,
-                    const py::kwargs& given) {
+py::object generate_ids(const Held& session, const std::vector<TokenId>& prompt,
+                        const py::kwargs& given) {
   const GenerateOptions options = generate_options(given);
   return begun([&] { return session->generate_ids(prompt, options); });
 }
 
-Tokens chat(const HeldSession& session, const py::list& messages, const py::kwargs& given) {
+py::object chat(const Held& session, const py::list& messages, const py::kwargs& given) {
   const GenerateOptions options = generate_options(given);
   std::vector<ChatMessage> told;
   for (const py::handle message : messages) {
@@ -109,24 +103,23 @@ Tokens chat(const HeldSession& session, const py::list& messages, const py::kwar
 }  // namespace
 
 void register_session(py::module_& module) {
-  py::class_<TokenStream, Tokens>(module, "TokenStream",
-                                  "The tokens of one turn, as they are made.")
-      .def("__iter__", [](py::object self) { return self; })
-      .def("__next__", next)
-      .def("cancel", &TokenStream::cancel, "Ends the turn; the session stays usable.")
-      .def("usage", usage_of, "So far, or of the whole turn once it has ended.");
+  py::class_<TokenStream, Tokens>(module, "Tokens")
+      .def("next", next)
+      .def("ready", [](const Tokens& tokens) { return tokens->wait(std::chrono::milliseconds(0)); })
+      .def("on_ready", on_ready)
+      .def("close", &TokenStream::cancel)
+      .def("usage", usage_of);
 
-  py::class_<HeldSession>(module, "Session",
-                          "A conversation with a model: one cache serves every turn.")
+  py::class_<Session, Held>(module, "Session",
+                            "A conversation with a model: one cache serves every turn.")
       .def("generate", generate, py::arg("prompt"),
            "Continues the session's text with `prompt`, and then with the model's words.")
       .def("generate_ids", generate_ids, py::arg("prompt"),
            "The same for a prompt that is already token ids; nothing is added to them.")
       .def("chat", chat, py::arg("messages"),
            "Answers the whole conversation so far, through the model's chat template.")
-      .def(
-          "ids", [](const HeldSession& session) { return session->ids(); },
-          "All token ids of the session so far, prompts and output.");
+      .def("ids", &Session::ids, py::call_guard<py::gil_scoped_release>(),
+           "All token ids of the session so far, prompts and output.");
 }
 
 }  // namespace farlabs

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import os
+import pathlib
+import threading
 from decimal import Decimal
 
 import pytest
@@ -68,6 +73,45 @@ def test_a_session_keeps_its_text_and_tells_its_tokens():
     assert [token.id for token in again] == [token.id for token in tokens]
     reply = session.chat([{"role": "user", "content": "Hello"}], max_tokens=3, ignore_eos=True)
     assert len(list(reply)) == 3
+
+
+def test_a_turn_is_read_in_an_event_loop_and_takes_no_thread():
+    session = DistributedModel.open(MODEL, local=True, threads=1).open_session()
+    options = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
+
+    async def read() -> list[int]:
+        return [token.id async for token in session.generate("Once upon a time", **options)]
+
+    ids = asyncio.run(read())
+    assert session.ids()[-8:] == ids
+    before = threading.active_count(), len(os.listdir("/proc/self/task"))
+    with session.generate(" and", **options) as stream:
+        for _ in stream:
+            assert (threading.active_count(), len(os.listdir("/proc/self/task"))) == before
+    assert stream.usage()["finish_reason"] == "length"
+
+
+def test_the_stubs_have_every_name_that_the_native_half_has():
+    import farlabs._farlabs as native
+
+    stubs = ast.parse((pathlib.Path(farlabs.__file__).parent / "_farlabs.pyi").read_text())
+    told = {
+        each.name: {member.name for member in each.body if hasattr(member, "name")}
+        for each in stubs.body
+        if isinstance(each, ast.ClassDef)
+    }
+    there = {
+        name: {
+            member
+            for member in vars(kind)
+            if not member.startswith("__") or member.startswith("__dlpack")
+        }
+        for name, kind in vars(native).items()
+        if isinstance(kind, type)
+    }
+    assert told.keys() == there.keys()
+    for name, members in there.items():
+        assert {m for m in members if not m.startswith("_pybind11")} <= told[name], name
 
 
 def test_a_turn_is_cancelled_and_the_session_goes_on():

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import os
 import pathlib
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +30,10 @@ def connect(server: ScriptedServer, **options) -> FarMesh:
 
 def threads() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def soon(holds) -> bool:
@@ -135,17 +141,72 @@ def test_leaving_the_loop_or_the_with_block_ends_it_at_the_other_end(at):
     stream.close()
 
 
-def test_streams_dropped_in_cycles_leave_no_threads():
+def rss_kib() -> int:
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+
+
+def test_1000_streams_opened_and_dropped_leave_no_thread_descriptor_or_memory():
     with ScriptedServer(HEAD, hold=True) as server:
         mesh = connect(server)
-        before = threads()
-        for _ in range(10):
+
+        def open_and_drop() -> None:  # in cycles, so that it takes the collector to find them
             for _ in range(100):
                 cycle: list[object] = [mesh.generate("x")]
                 cycle.append(cycle)
             del cycle
             gc.collect()
-        assert soon(lambda: threads() <= before)
+
+        before = threads(), descriptors()
+        for _ in range(3):
+            open_and_drop()
+        warm = rss_kib()
+        for _ in range(10):
+            open_and_drop()
+        assert soon(lambda: (threads(), descriptors()) <= before)
+        # 4 KiB each would be 4,000; allocators keep a little of what they once had.
+        assert rss_kib() - warm < 2_000
+
+
+def test_a_stream_is_cancelled_while_it_connects_twice_and_after_the_end():
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        address = deaf.getsockname()
+        crowd = []
+        for _ in range(4):  # until nobody is let in any more
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(address)
+            crowd.append(one)
+        mesh = FarMesh(base_url="http://%s:%d" % address, model="m")
+        stream = mesh.generate("x")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(stream.text)
+            stream.close()
+            assert waiting.result(10) == ""
+        stream.close()
+        assert stream.usage.finish_reason == "cancelled"
+        del stream
+        for one in crowd:
+            one.close()
+    with ScriptedServer(HEAD + piece(1, "Once") + ending(2)) as server:
+        stream = connect(server).generate("x")
+        assert stream.text() == "Once"
+        stream.close()
+        stream.close()
+        assert stream.text() == "Once" and stream.usage.finish_reason == "stop"
+
+
+def test_a_notebooks_cell_reads_both_ways(at):
+    """A cell runs inside a loop that is running already: for, await and async for all work there."""
+
+    async def cell() -> set[str]:
+        options = {"max_tokens": 6, "temperature": 0}
+        one = "".join([text for text in at.generate("Once upon a time", **options)])
+        two = await at.generate("Once upon a time", **options).atext()
+        three = "".join([text async for text in at.generate("Once upon a time", **options)])
+        assert at.models()
+        return {one, two, three}
+
+    assert len(asyncio.run(cell())) == 1
 
 
 def test_a_stream_that_breaks_goes_on_without_repeating(at):
@@ -266,6 +327,25 @@ def test_a_forked_child_is_refused(mesh):
     )
     output, errors = told.communicate(timeout=60)
     assert (output.split(), errors) == (["unsupported"] * 3 + ["parent"], "")
+
+
+def test_a_forked_child_may_begin_anew_and_end(mesh):
+    told = script(
+        "import asyncio, os, threading, farlabs\n"
+        "def ask(**options):\n"
+        f"  return farlabs.FarMesh(base_url={mesh.url!r}).generate('Once', temperature=0, **options)\n"
+        "asyncio.run(ask(max_tokens=3).atext())\n"  # the parent's threads are there
+        "held = ask(max_tokens=400, ignore_eos=True)\n"
+        "list(zip(held, range(2)))\n"
+        "waiting = threading.Thread(target=held.text)\n"
+        "waiting.start()\n"
+        "if os.fork() == 0:\n"
+        "  print(asyncio.run(ask(max_tokens=3).atext()) == ask(max_tokens=3).text(), flush=True)\n"
+        "  raise SystemExit(0)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True); held.close(); waiting.join()"
+    )
+    output, errors = told.communicate(timeout=60)
+    assert (output.split(), errors) == (["True", "0"], "")
 
 
 def test_import_is_quick_and_leaves_torch_alone():
