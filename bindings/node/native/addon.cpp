@@ -1,7 +1,5 @@
 // The native part of @farlabs/sdk, as src/native.ts wraps it.
-#include <farmesh/farmesh.hpp>
-
-#include "binding.hpp"
+#include "fields.hpp"
 
 namespace farlabs {
 
@@ -62,17 +60,63 @@ Napi::Error failure(Napi::Env env, const farmesh::MeshError& error) {
   return told;
 }
 
+Napi::Array span_of(Napi::Env env, farmesh::Span span) {
+  Napi::Array pair = Napi::Array::New(env, 2);
+  pair.Set(0u, span.begin);
+  pair.Set(1u, span.end);
+  return pair;
+}
+
+Napi::Array hops_of(Napi::Env env, const std::vector<farmesh::HopUsage>& hops) {
+  return array_of(env, hops, [env](const farmesh::HopUsage& hop) {
+    Napi::Object row = Napi::Object::New(env);
+    row.Set("peer", hop.peer);
+    row.Set("layers", span_of(env, hop.span));
+    row.Set("ms", hop.ms);
+    return row;
+  });
+}
+
+std::vector<farmesh::TokenId> ids_of(const Napi::Value& given) {
+  if (!given.IsArray())
+    throw Napi::TypeError::New(given.Env(), "token ids are an array of numbers");
+  const auto array = given.As<Napi::Array>();
+  std::vector<farmesh::TokenId> ids;
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value each = array[i];
+    const double id = each.IsNumber() ? double(each.As<Napi::Number>()) : -1;
+    if (!(id >= 0 && id <= UINT32_MAX) || id != std::floor(id)) {
+      throw Napi::TypeError::New(given.Env(), "a token id is a whole number");
+    }
+    ids.push_back(farmesh::TokenId(id));
+  }
+  return ids;
+}
+
+std::vector<farmesh::ChatMessage> messages_of(const Napi::Value& given) {
+  const auto array = given.As<Napi::Array>();
+  std::vector<farmesh::ChatMessage> messages;
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value each = array[i];
+    if (!each.IsObject()) throw Napi::TypeError::New(given.Env(), "a message must be an object");
+    const Fields fields(each);
+    farmesh::ChatMessage& message = messages.emplace_back();
+    fields.read("role", message.role);
+    fields.read("content", message.content);
+  }
+  return messages;
+}
+
 }  // namespace farlabs
 
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  auto* addon = new farlabs::Addon(env);  // the environment deletes it
-  env.SetInstanceData(addon);
-  addon->stream = Napi::Persistent(farlabs::define_stream(env));
-  const Napi::Function mesh = farlabs::define_mesh(env);
-  addon->mesh = Napi::Persistent(mesh);
-  exports.Set("Mesh", mesh);
+  env.SetInstanceData(new farlabs::Addon(env));  // the environment deletes it
+  farlabs::define_streams(exports);
+  farlabs::define_mesh(exports);
+  farlabs::define_model(exports);
+  farlabs::define_ledger(exports);
   exports.Set("version", std::string(farmesh::version()));
   return exports;
 }

@@ -1,4 +1,4 @@
-// Stream: an answer as it is made, for one reader.
+// Stream and Tokens: what is read as it is made, by one reader.
 #include <chrono>
 #include <optional>
 #include <string>
@@ -10,52 +10,63 @@ namespace {
 
 using namespace farmesh;
 
-class Stream final : public Napi::ObjectWrap<Stream> {
+template <class Self, class T>
+class Reader : public Wrap<Self, T> {
  public:
-  static Napi::Function define(Napi::Env env) {
-    return DefineClass(
-        env, "Stream",
-        {InstanceMethod("next", &Stream::next), InstanceMethod("onReady", &Stream::on_ready),
-         InstanceMethod("close", &Stream::close), InstanceMethod("usage", &Stream::usage),
-         InstanceMethod("requestId", &Stream::request_id)});
-  }
+  using Wrap<Self, T>::Wrap;
 
-  explicit Stream(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-    if (info.Length() != 1 || !info[0].IsExternal()) {
-      throw Napi::TypeError::New(info.Env(), "a Stream is made by a Mesh");
-    }
-    stream_.emplace(std::move(*info[0].As<Napi::External<MeshStream>>().Data()));
+ protected:
+  static std::vector<Napi::ClassPropertyDescriptor<Self>> members() {
+    return {
+        Self::InstanceMethod("next", &Self::next), Self::InstanceMethod("onReady", &Self::on_ready),
+        Self::InstanceMethod("close", &Self::close), Self::InstanceMethod("usage", &Self::usage)};
   }
+  friend class Wrap<Self, T>;
 
- private:
-  /// The next text, null at the end, undefined when there is nothing to read yet.
+  /// The next piece, null at the end, undefined when there is nothing to read yet.
   Napi::Value next(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    if (!stream_->wait(std::chrono::milliseconds(0))) return env.Undefined();
-    const std::optional<std::string> text = value_of(env, stream_->next());
-    return text ? Napi::Value(Napi::String::New(env, *text)) : env.Null();
+    if (!this->native().wait(std::chrono::milliseconds(0))) return env.Undefined();
+    const auto piece = value_of(env, this->native().next());
+    return piece ? Self::told(env, *piece) : env.Null();
   }
 
   /// Calls the function once, when next() has something to tell; it replaces an earlier one.
   Napi::Value on_ready(const Napi::CallbackInfo& info) {
-    Wakes& wakes = info.Env().GetInstanceData<Addon>()->wakes;
+    Wakes& wakes = info.Env().template GetInstanceData<Addon>()->wakes;
     if (waiting_) wakes.forget(*waiting_);
     auto [ticket, wake] = wakes.expect(info[0].As<Napi::Function>());
     waiting_ = ticket;
-    stream_->on_ready(std::move(wake));
+    this->native().on_ready(std::move(wake));
     return info.Env().Undefined();
   }
 
+ private:
+  std::optional<std::uint64_t> waiting_;
+};
+
+class Stream final : public Reader<Stream, MeshStream> {
+ public:
+  using Reader::Reader;
+
+  static auto members() {
+    auto all = Reader::members();
+    all.push_back(InstanceMethod("requestId", &Stream::request_id));
+    return all;
+  }
+  static Napi::Value told(Napi::Env env, const std::string& text) {
+    return Napi::String::New(env, text);
+  }
+
   Napi::Value close(const Napi::CallbackInfo& info) {
-    stream_->close();
+    native().close();
     return info.Env().Undefined();
   }
 
   Napi::Value usage(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    const MeshUsage usage = stream_->usage();
-    Napi::Array nodes = Napi::Array::New(env);
-    for (const NodeUse& node : usage.nodes_used) {
+    const MeshUsage usage = native().usage();
+    const Napi::Array nodes = array_of(env, usage.nodes_used, [env](const NodeUse& node) {
       Napi::Array layers = Napi::Array::New(env);
       for (std::uint32_t layer = node.layers.begin; layer < node.layers.end; ++layer) {
         layers.Set(layers.Length(), layer);
@@ -63,8 +74,8 @@ class Stream final : public Napi::ObjectWrap<Stream> {
       Napi::Object row = Napi::Object::New(env);
       row.Set("nodeId", node.node_id);
       row.Set("layers", layers);
-      nodes.Set(nodes.Length(), row);
-    }
+      return row;
+    });
     Napi::Object told = Napi::Object::New(env);
     told.Set("promptTokens", double(usage.prompt_tokens));
     told.Set("tokens", double(usage.tokens));
@@ -78,19 +89,63 @@ class Stream final : public Napi::ObjectWrap<Stream> {
   }
 
   Napi::Value request_id(const Napi::CallbackInfo& info) {
-    return Napi::String::New(info.Env(), stream_->request_id());
+    return Napi::String::New(info.Env(), native().request_id());
+  }
+};
+
+class Tokens final : public Reader<Tokens, TokenStream> {
+ public:
+  using Reader::members;
+  using Reader::Reader;
+
+  static Napi::Value told(Napi::Env env, const Token& token) {
+    Napi::Object row = Napi::Object::New(env);
+    row.Set("id", token.id);
+    row.Set("text", token.text);
+    row.Set("logprob", token.logprob);
+    row.Set("top", array_of(env, token.top, [env](const TokenLogprob& each) {
+              Napi::Object other = Napi::Object::New(env);
+              other.Set("id", each.id);
+              other.Set("logprob", each.logprob);
+              return other;
+            }));
+    return row;
   }
 
-  std::optional<MeshStream> stream_;  // always, once it is constructed
-  std::optional<std::uint64_t> waiting_;
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    native().cancel();
+    return info.Env().Undefined();
+  }
+
+  Napi::Value usage(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const Usage usage = native().usage();
+    Napi::Object told = Napi::Object::New(env);
+    told.Set("promptTokens", usage.prompt_tokens);
+    told.Set("tokens", usage.tokens);
+    told.Set("ttftMs", usage.ttft_ms);
+    told.Set("tokensPerSecond", usage.tokens_per_second);
+    told.Set("finishReason", std::string(name(usage.finish)));
+    told.Set("recoveries", usage.recoveries);
+    told.Set("numericsChanged", usage.numerics_changed);
+    told.Set("hops", hops_of(env, usage.hops));
+    return told;
+  }
 };
 
 }  // namespace
 
-Napi::Function define_stream(Napi::Env env) { return Stream::define(env); }
+void define_streams(Napi::Object exports) {
+  Stream::define(exports, "Stream");
+  Tokens::define(exports, "Tokens");
+}
 
 Napi::Object make_stream(Napi::Env env, MeshStream stream) {
-  return env.GetInstanceData<Addon>()->stream.New({Napi::External<MeshStream>::New(env, &stream)});
+  return Stream::make(env, std::move(stream));
+}
+
+Napi::Object make_tokens(Napi::Env env, TokenStream stream) {
+  return Tokens::make(env, std::move(stream));
 }
 
 }  // namespace farlabs

@@ -5,6 +5,11 @@ import { Mesh } from "./mesh.js";
 import { NativeTransport, type Addon, type DirectOptions } from "./native.js";
 import { FarMeshError, type FarMeshOptions, type Transport } from "./types.js";
 
+export {
+  ContributionLedger, DistributedModel, HiddenSession, Peer, Session, TokenStream, type Audit,
+  type GenerateOptions, type Hop, type LedgerSession, type ModelInfo, type OpenOptions,
+  type PeerOptions, type Precision, type Rows, type SessionOptions, type Token, type TurnUsage,
+} from "./library.js";
 export { FarStream } from "./mesh.js";
 export type { DirectOptions } from "./native.js";
 export {

@@ -1,4 +1,5 @@
 // libfarmesh itself, through native/binding.cjs: at a coordinator, or the peers without one.
+import type { Audit, Hop, LedgerSession, ModelInfo, Rows, Token, TurnUsage } from "./library.js";
 import { FarMeshError, type Answer, type AskOptions, type Earnings, type FarMeshOptions, type Model,
   type Prompt, type Status, type Transport, type Usage } from "./types.js";
 
@@ -16,12 +17,58 @@ export interface DirectOptions {
   joinTokenFile?: string;
 }
 
-interface NativeStream {
-  next(): string | null | undefined;  // undefined: nothing yet
+interface Reader<Piece> {
+  next(): Piece | null | undefined;  // undefined: nothing yet
   onReady(wake: () => void): void;
   close(): void;
+}
+
+interface NativeStream extends Reader<string> {
   usage(): Usage;
   requestId(): string;
+}
+
+export interface NativeTokens extends Reader<Token> {
+  usage(): TurnUsage;
+}
+
+export interface NativeSession {
+  generate(prompt: string, options: object): Promise<NativeTokens>;
+  generateIds(prompt: number[], options: object): Promise<NativeTokens>;
+  chat(messages: object[], options: object): Promise<NativeTokens>;
+  ids(): Promise<number[]>;
+}
+
+export interface NativeHidden {
+  run(rows: Rows): Promise<Rows>;
+  position(): number;
+  truncate(position: number): Promise<void>;
+  cancel(): void;
+  hops(): Promise<Hop[]>;
+}
+
+export interface NativeModel {
+  encode(text: string, addSpecial: boolean): number[];
+  decode(ids: number[]): string;
+  tokenBytes(id: number): Uint8Array;
+  info(): Promise<ModelInfo>;
+  openSession(options: object): NativeSession;
+  openHiddenSession(options: object): NativeHidden;
+  embed(ids: number[]): Promise<Rows>;
+  logits(rows: Rows): Promise<Rows>;
+}
+
+export interface NativePeer {
+  address(): string;
+  nodeId(): string;
+  stats(): Promise<Record<string, number>>;
+  stop(drainMs: number): Promise<void>;
+}
+
+export interface NativeLedger {
+  session(id: string): Promise<LedgerSession>;
+  sessionOfRequest(id: string): Promise<LedgerSession>;
+  audit(): Promise<Audit>;
 }
 
 interface NativeMesh {
@@ -38,6 +85,9 @@ export interface Addon {
     connect(options: FarMeshOptions): NativeMesh;
     open(options: object): Promise<NativeMesh>;
   };
+  Model: { open(options: object): Promise<NativeModel> };
+  Peer: { start(options: object): Promise<NativePeer> };
+  Ledger: { open(url: string): Promise<NativeLedger> };
 }
 
 /** What the library throws has these fields; anything else is what it is. */
@@ -47,7 +97,7 @@ function asError(thrown: any): unknown {
     thrown.retryAfter);
 }
 
-function translated<T>(call: () => T): T {
+export function translated<T>(call: () => T): T {
   try {
     return call();
   } catch (thrown) {
@@ -55,20 +105,26 @@ function translated<T>(call: () => T): T {
   }
 }
 
-const translatedLater = <T>(call: Promise<T>): Promise<T> =>
+export const translatedLater = <T>(call: Promise<T>): Promise<T> =>
   call.catch((thrown) => { throw asError(thrown); });
+
+/** The next piece, null at the end. */
+export async function nextOf<Piece>(reader: Reader<Piece>): Promise<Piece | null> {
+  for (;;) {
+    const piece = translated(() => reader.next());
+    if (piece !== undefined) return piece;
+    await new Promise<void>((resolve) => reader.onReady(resolve));
+  }
+}
+
+/** What may be given as one is a list to the library. */
+export const asArray = (given: string | string[] | undefined): string[] | undefined =>
+  typeof given === "string" ? [given] : given;
 
 class NativeAnswer implements Answer {
   constructor(private readonly stream: NativeStream) {}
 
-  async next(): Promise<string | null> {
-    for (;;) {
-      const text = translated(() => this.stream.next());
-      if (text !== undefined) return text;
-      await new Promise<void>((resolve) => this.stream.onReady(resolve));
-    }
-  }
-
+  next(): Promise<string | null> { return nextOf(this.stream); }
   close(): void { this.stream.close(); }
   get usage(): Usage { return this.stream.usage(); }
   get requestId(): string { return this.stream.requestId(); }
@@ -79,8 +135,7 @@ export class NativeTransport implements Transport {
 
   constructor(addon: Addon, options: FarMeshOptions & DirectOptions, direct: boolean) {
     if (direct) {
-      const { bootstrap } = options;
-      const given = { ...options, bootstrap: typeof bootstrap === "string" ? [bootstrap] : bootstrap };
+      const given = { ...options, bootstrap: asArray(options.bootstrap) };
       this.mesh = translatedLater(addon.Mesh.open(given));
       this.mesh.catch(() => {});  // told by the calls that wait for it
     } else {
@@ -90,8 +145,7 @@ export class NativeTransport implements Transport {
 
   async ask(prompt: Prompt, options: AskOptions): Promise<Answer> {
     const mesh = await this.mesh;
-    const { stop } = options;
-    const given = { ...options, stop: typeof stop === "string" ? [stop] : stop };
+    const given = { ...options, stop: asArray(options.stop) };
     return new NativeAnswer(translated(() =>
       typeof prompt === "string" ? mesh.generate(prompt, given) : mesh.chat(prompt, given)));
   }

@@ -70,7 +70,7 @@ export async function startMesh() {
     ...peers.flatMap((at) => ["--peer", at])];
   let coordinator = await serve(...command);
   return {
-    baseUrl: coordinator.told, peers, layers, model, folder,
+    baseUrl: coordinator.told, peers, layers, model, folder, ledger: join(folder, "ledger.sqlite"),
     /** Null where there is no Redis: a coordinator then forgets its streams. */
     killAndStart: redis ? async () => {
       await stop(coordinator);

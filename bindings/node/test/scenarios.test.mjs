@@ -123,7 +123,8 @@ for (const [i, snippet] of [PRODUCT_PAGE, ...snippets].entries()) {
   test(i === 0 ? "the product page's snippet streams" : "the docs' snippet runs", async () => {
     // The page's addresses and folders are ones that documents use.
     assert.ok(await run(snippet.replace('["203.0.113.7:31330"]', JSON.stringify(mesh.peers))
-      .replace('"models/demo"', JSON.stringify(mesh.model))));
+      .replaceAll('"models/demo"', JSON.stringify(mesh.model))
+      .replace('"ledger.sqlite"', JSON.stringify(mesh.ledger))));
   });
 }
 

@@ -1,5 +1,6 @@
 // Servers that break, refuse, lie or say nothing, by fetch and by the native part.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { test } from "node:test";
@@ -119,24 +120,56 @@ for (const [name, { FarMesh, FarMeshError }] of Object.entries({ web, sdk })) {
   });
 }
 
-test("1,000 streams opened and dropped leave no thread and no connection", async () => {
+test("1,000 streams opened and dropped leave no thread, connection or memory", async () => {
   const server = await serve();
   const threads = () => readdirSync("/proc/self/task").length;
   const mesh = new sdk.FarMesh({ baseUrl: server.url, model: "m" });
   await mesh.generate("x").then((stream) => stream.close());
   const before = threads();
-  for (let i = 0; i < 10; ++i) {
-    await Promise.all(Array.from({ length: 100 }, () => mesh.generate("x")));
-    globalThis.gc();
-    await new Promise(setImmediate);  // what was collected is destroyed
+  async function openAndDrop(hundreds) {
+    for (let i = 0; i < hundreds; ++i) {
+      await Promise.all(Array.from({ length: 100 }, () => mesh.generate("x")));
+      globalThis.gc();
+      await new Promise(setImmediate);  // what was collected is destroyed
+    }
+    for (let i = 0; i < 2000 && (threads() > before || server.open.size > 0); ++i) {
+      globalThis.gc();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
   }
-  for (let i = 0; i < 2000 && (threads() > before || server.open.size > 0); ++i) {
-    globalThis.gc();
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await openAndDrop(3);
+  const warm = process.memoryUsage().rss;
+  await openAndDrop(10);
   assert.ok(threads() <= before, `${threads()} threads, ${before} before`);
   assert.equal(server.open.size, 0);
+  // 8 KiB each would be 8 MiB; allocators keep a little of what they once had.
+  const kept = process.memoryUsage().rss - warm;
+  assert.ok(kept < 6 << 20, `${kept} bytes`);
   server.close();
+});
+
+test("an answer that is not even connected yet can be closed", async () => {
+  // Its queue is full: the system answers nobody any more.
+  const deaf = spawn("python3", ["-c", `
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0), backlog=0)
+crowd = [socket.socket() for _ in range(4)]
+for one in crowd:
+    one.setblocking(False)
+    one.connect_ex(server.getsockname())
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()
+`], { stdio: ["pipe", "pipe", "inherit"] });
+  const port = await new Promise((resolve) => deaf.stdout.once("data", (data) => resolve(`${data}`.trim())));
+  for (const { FarMesh } of [sdk, web]) {
+    const stream = await new FarMesh({ baseUrl: `http://127.0.0.1:${port}`, model: "m" }).generate("x");
+    const text = stream.text();
+    stream.close();
+    stream.close();
+    assert.equal(await text, "");
+    assert.equal(stream.usage.finishReason, "cancelled");
+  }
+  deaf.stdin.end();
 });
 
 test("the values of the native part's options are checked", async () => {
