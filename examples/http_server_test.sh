@@ -1,5 +1,5 @@
 #!/bin/sh
-# http_server_test.sh EXAMPLE MODEL: two requests, one of them none, to 08_http_server.
+# http_server_test.sh EXAMPLE MODEL: two requests, one of them none, to 05_http_server.
 set -eu
 work=$(mktemp -d)
 mkfifo "$work/line"

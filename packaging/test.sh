@@ -56,10 +56,15 @@ export FARLABS_BASE_URL="$url"
 "$work/venv/bin/pip" install -q --disable-pip-version-check --no-index "$work"/packages/farlabs-0*.whl
 cd "$work"
 "$work/venv/bin/python" - "$model" <<'PY' || fail "the wheel"
+import importlib.metadata
 import sys
 
 from farlabs import FarMesh, FarMeshError
 
+about = importlib.metadata.metadata("farlabs")
+assert about["Requires-Python"] == ">=3.10", about
+versions = [line for line in about.get_all("Classifier") if " :: Python :: 3." in line]
+assert [line[-4:] for line in versions] == ["3.10", "3.11", "3.12", "3.13"], versions
 mesh = FarMesh()
 text = mesh.generate("Once upon a time", max_tokens=8, temperature=0).text()
 assert text, text

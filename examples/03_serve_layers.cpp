@@ -1,8 +1,8 @@
 // A peer: holds a run of a model's layers and serves them until it is told to stop.
 //
-//   05_serve_layers models/demo 0 3 127.0.0.1:31330 &
-//   05_serve_layers models/demo 3 6 127.0.0.1:31331 &
-//   02_over_peers models/demo "Once upon a time" 127.0.0.1:31330 127.0.0.1:31331
+//   03_serve_layers models/demo 0 3 127.0.0.1:31330 &
+//   03_serve_layers models/demo 3 6 127.0.0.1:31331 &
+//   07_over_peers models/demo "Once upon a time" 127.0.0.1:31330 127.0.0.1:31331
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -13,7 +13,7 @@
 
 int main(int argc, char** argv) {
   if (argc != 5) {
-    std::fprintf(stderr, "usage: 05_serve_layers MODEL_FOLDER FIRST END HOST:PORT\n");
+    std::fprintf(stderr, "usage: 03_serve_layers MODEL_FOLDER FIRST END HOST:PORT\n");
     return 2;
   }
   // Before the peer's threads begin, so that all of them leave the signals to us.

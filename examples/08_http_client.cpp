@@ -1,7 +1,7 @@
 // Asks a coordinator over HTTP, as the Python and TypeScript packages do.
 //
 //   farmesh coordinator --model models/demo --public-budget 100 --no-ledger &
-//   06_http_client http://localhost:8100 "Tell me a story."
+//   08_http_client http://localhost:8100 "Tell me a story."
 //
 // A key comes from FARLABS_API_KEY. A stream that breaks goes on where it broke.
 #include <cstdio>
@@ -10,7 +10,7 @@
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    std::fprintf(stderr, "usage: 06_http_client URL MESSAGE\n");
+    std::fprintf(stderr, "usage: 08_http_client URL MESSAGE\n");
     return 2;
   }
   farmesh::ConnectOptions options;

@@ -2,7 +2,7 @@
 // streams back as it is made. One request at a time, for the machine itself alone; `farmesh
 // coordinator` is the one for others.
 //
-//   08_http_server models/demo 8080 &
+//   05_http_server models/demo 8080 &
 //   curl -N localhost:8080 -d "Once upon a time"
 #include <cstdio>
 #include <cstdlib>
@@ -66,7 +66,7 @@ void answer(int client, const farmesh::DistributedModel& model) {
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    std::fprintf(stderr, "usage: 08_http_server MODEL_FOLDER PORT\n");
+    std::fprintf(stderr, "usage: 05_http_server MODEL_FOLDER PORT\n");
     return 2;
   }
   const auto model = farmesh::DistributedModel::open({.folder = argv[1], .local = true});
@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
   socklen_t size = sizeof address;
   if (::bind(server, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
       ::listen(server, 8) != 0) {
-    std::perror("08_http_server");
+    std::perror("05_http_server");
     return 1;
   }
   ::getsockname(server, reinterpret_cast<sockaddr*>(&address), &size);

@@ -2,7 +2,7 @@
 //
 //   farmesh node --model models/demo --layers 0:4 --listen 127.0.0.1:31330 &
 //   farmesh node --model models/demo --layers 4:8 --listen 127.0.0.1:31331 &
-//   02_over_peers models/demo "Once upon a time" 127.0.0.1:31330 127.0.0.1:31331
+//   07_over_peers models/demo "Once upon a time" 127.0.0.1:31330 127.0.0.1:31331
 //
 // More peers than needed are spare ones: when one is lost, the text goes on without a gap.
 #include <cstdio>
@@ -11,7 +11,7 @@
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: 02_over_peers MODEL_FOLDER PROMPT HOST:PORT…\n");
+    std::fprintf(stderr, "usage: 07_over_peers MODEL_FOLDER PROMPT HOST:PORT…\n");
     return 2;
   }
   farmesh::ModelOptions options;

@@ -1,7 +1,7 @@
 // A conversation: each turn sends all messages, and computes only what the cache does not hold.
 // An answer ends at 200 tokens, at the model's end token, or before a text of ours.
 //
-//   03_chat models/demo
+//   02_chat models/demo
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -11,7 +11,7 @@
 
 int main(int argc, char** argv) {
   if (argc != 2) {
-    std::fprintf(stderr, "usage: 03_chat MODEL_FOLDER\n");
+    std::fprintf(stderr, "usage: 02_chat MODEL_FOLDER\n");
     return 2;
   }
   const auto model = farmesh::DistributedModel::open({.folder = argv[1], .local = true});

@@ -1,8 +1,8 @@
 // What the ledger knows of one request: its cost, and who is owed which part of it. Without a
 // request it audits the whole book.
 //
-//   07_ledger_query ledger.sqlite
-//   07_ledger_query postgresql://… chatcmpl-…
+//   06_ledger_query ledger.sqlite
+//   06_ledger_query postgresql://… chatcmpl-…
 #include <cstdio>
 
 #include <farmesh/farmesh.hpp>
@@ -30,7 +30,7 @@ int audit(farmesh::ContributionLedger& ledger) {
 
 int main(int argc, char** argv) {
   if (argc != 2 && argc != 3) {
-    std::fprintf(stderr, "usage: 07_ledger_query LEDGER [REQUEST_ID]\n");
+    std::fprintf(stderr, "usage: 06_ledger_query LEDGER [REQUEST_ID]\n");
     return 2;
   }
   auto ledger = farmesh::ContributionLedger::open({.url = argv[1]});
