@@ -1,14 +1,23 @@
 // A node that nobody can dial serves through a relay, which others find by its record alone.
+#include <array>
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <arpa/inet.h>
 #include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "integration/program.hpp"
@@ -91,7 +100,7 @@ struct OtherMachine {
            does("ip addr add " + here + "/30 dev " + name + "a") &&
            does("ip link set " + name + "a up") && does(in + "link set lo up") &&
            does(in + "addr add " + there + "/30 dev " + name + "b") &&
-           does(in + "link set " + name + "b up");
+           does(in + "link set " + name + "b up") && does(in + "route add default via " + here);
   }
 
   /// The program, as it runs there.
@@ -106,6 +115,87 @@ struct OtherMachine {
   const std::string name;
   const std::string here;
   const std::string there;
+};
+
+/// A router that speaks NAT-PMP (RFC 6886), and gives the port after the one that is asked for.
+class Router {
+ public:
+  explicit Router(const std::string& address) : socket_(::socket(AF_INET, SOCK_DGRAM, 0)) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(5351);
+    REQUIRE(::inet_pton(AF_INET, address.c_str(), &at.sin_addr) == 1);
+    REQUIRE(::bind(socket_, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Router() {
+    ending_ = true;
+    thread_.join();
+    ::close(socket_);
+  }
+
+  int questions() const noexcept { return questions_; }
+  void forget() noexcept { questions_ = 0; }
+  /// TCP ports that it sends on.
+  std::set<std::uint16_t> open() const {
+    const std::lock_guard lock(mutex_);
+    return open_;
+  }
+
+ private:
+  void run() {
+    while (!ending_) {
+      pollfd waiting{socket_, POLLIN, 0};
+      if (::poll(&waiting, 1, 50) <= 0) continue;
+      std::array<std::uint8_t, 64> asked{};
+      sockaddr_in from{};
+      socklen_t size = sizeof from;
+      const auto count = ::recvfrom(socket_, asked.data(), asked.size(), 0,
+                                    reinterpret_cast<sockaddr*>(&from), &size);
+      if (count < 2) continue;
+      ++questions_;
+      const std::vector<std::uint8_t> answer = answer_to(asked, static_cast<std::size_t>(count));
+      ::sendto(socket_, answer.data(), answer.size(), 0, reinterpret_cast<const sockaddr*>(&from),
+               size);
+    }
+  }
+
+  std::vector<std::uint8_t> answer_to(const std::array<std::uint8_t, 64>& asked,
+                                      std::size_t count) {
+    const auto operation = static_cast<std::uint8_t>(128 + asked[1]);
+    if (asked[0] != 0) return {0, operation, 0, 1, 0, 0, 0, 1};  // another version: not here
+    if (asked[1] == 0 || count < 12) return {0, operation, 0, 0, 0, 0, 0, 1, 203, 0, 113, 9};
+    const auto port = static_cast<std::uint16_t>(asked[4] << 8 | asked[5]);
+    const bool opens = (asked[8] | asked[9] | asked[10] | asked[11]) != 0;
+    const auto outside = static_cast<std::uint16_t>(opens ? port + 1 : 0);
+    if (asked[1] == 2) {
+      const std::lock_guard lock(mutex_);
+      opens ? void(open_.insert(port)) : void(open_.erase(port));
+    }
+    return {0,
+            operation,
+            0,
+            0,
+            0,
+            0,
+            0,
+            1,
+            asked[4],
+            asked[5],
+            std::uint8_t(outside >> 8),
+            std::uint8_t(outside),
+            asked[8],
+            asked[9],
+            asked[10],
+            asked[11]};
+  }
+
+  int socket_;
+  std::atomic<bool> ending_ = false;
+  std::atomic<int> questions_ = 0;
+  mutable std::mutex mutex_;
+  std::set<std::uint16_t> open_;
+  std::thread thread_;
 };
 
 }  // namespace
@@ -189,6 +279,41 @@ TEST_SUITE("integration/relay") {
     await_told(hidden, "cannot reach this node at " + machine.there);
     await_told(hidden, "serving through relay " + relay.address());
     CHECK(relayed_hops(story, relay.address()) == 1);
+  }
+
+  TEST_CASE("a router is asked for the port, which is told, and given back at the end") {
+    const OtherMachine machine(::getpid());
+    if (!machine.start()) {
+      MESSAGE("skipped: no network namespace can be made here");
+      return;
+    }
+    Router router(machine.here);
+    const std::uint16_t port = free_port();
+    const std::string text = std::to_string(port);
+    const Flags flags{"--threads",   "1",
+                      "--advertise", machine.there + ":" + text,
+                      "--dht-port",  std::to_string(free_port())};
+    for (const bool mapping : {true, false}) {
+      cli::NodeProcess node =
+          start_node({.program = machine.program(),
+                      .model = any_model(),
+                      .layers = {0, 1},
+                      .listen = "0.0.0.0:" + text,
+                      .more = flags + (mapping ? Flags{} : Flags{"--no-port-mapping"})});
+      if (mapping) {
+        await_told(node, "sends its port " + std::to_string(port + 1) + " to port " + text);
+        CHECK(router.open().contains(port));
+      }
+      node.process().signal(SIGTERM);
+      CHECK(node.process().wait() == 0);
+      const auto limit = std::chrono::steady_clock::now() + 10s;
+      while (!router.open().empty() && std::chrono::steady_clock::now() < limit) {
+        std::this_thread::sleep_for(10ms);
+      }
+      CHECK(router.open().empty());
+      CHECK((router.questions() > 0) == mapping);
+      router.forget();
+    }
   }
 }
 
