@@ -370,6 +370,14 @@ TEST_SUITE("route/planner") {
     CHECK(text(plan(peers, {0, 4}, {})) == "direct[0,4)");
   }
 
+  TEST_CASE("of two peers as far away the direct one is taken, and a relayed one that is nearer") {
+    std::vector<PeerView> peers{peer("relayed", {0, 4}, 10ms), peer("direct", {0, 4}, 10ms)};
+    peers[0].relayed = true;
+    CHECK(text(plan(peers, {0, 4}, {})) == "direct[0,4)");
+    peers[1].round_trip = 20ms;
+    CHECK(text(plan(peers, {0, 4}, {})) == "relayed[0,4)");
+  }
+
   TEST_CASE("on small random graphs the plan costs exactly what exhaustive search finds") {
     const std::uint64_t seed = seed_or(20'261'123);
     MESSAGE("seed " << seed << " (FARMESH_SEED sets it)");
