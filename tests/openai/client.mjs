@@ -133,6 +133,11 @@ async function main() {
   await refused(client.chat.completions.create({ ...greedy, messages,
     tools: [{ type: "function", function: { name: "f" } }] }),
     OpenAI.BadRequestError, "unsupported_parameter");
+  for (const field of [{ store: true }, { response_format: { type: "json_object" } },
+    { reasoning_effort: "low" }, { service_tier: "flex" }, { modalities: ["text", "audio"] }]) {
+    await refused(client.chat.completions.create({ ...greedy, messages, ...field }),
+      OpenAI.BadRequestError, "unsupported_parameter");
+  }
   await refused(new OpenAI({ apiKey: "far_no", baseURL: base + "/v1" }).models.list(),
     OpenAI.AuthenticationError, "invalid_api_key");
   await refused(client.completions.create({ ...greedy, prompt: "a ".repeat(20_000) }),
@@ -146,6 +151,20 @@ async function main() {
     endless.controller.abort();
     break;
   }
+  assert.ok(await soon(async () => (await get("/mesh/status")).active_sessions === 0));
+
+  // One that is cancelled by the id of its answer, from elsewhere, says so.
+  const watched = await client.chat.completions.create({
+    model: "org/demo", messages, max_tokens: 100_000, ignore_eos: true, stream: true });
+  let cancelled = null;
+  await assert.rejects(async () => {
+    for await (const chunk of watched) {
+      assert.match(chunk.cost_far, /^\d+(\.\d+)?$/);
+      cancelled ??= await fetch(`${base}/api/inference/${chunk.id}`, {
+        method: "DELETE", headers: { Authorization: `Bearer ${secret}` } });
+    }
+  }, (error) => error instanceof OpenAI.APIError && error.code === "cancelled");
+  assert.equal(cancelled.status, 200);
   assert.ok(await soon(async () => (await get("/mesh/status")).active_sessions === 0));
 
   // The platform's own form, with its exact fields.
