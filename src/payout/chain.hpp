@@ -70,6 +70,9 @@ class Chain {
   virtual Result<EscrowBatch> batch(const evm::Bytes32& key) = 0;
   virtual Result<EscrowAccount> account(const evm::Address& user) = 0;
   virtual Result<EscrowHold> hold(const evm::Address& user, const evm::Bytes32& request) = 0;
+  /// Whether the escrow takes anything from this settler now: it is not paused, and the role is
+  /// his.
+  virtual Result<bool> takes_from(const evm::Address& settler) = 0;
   /// The largest share of a batch that its fee may be, in 1/10,000.
   virtual Result<std::uint64_t> max_fee_bps() = 0;
   /// In the chain's order; both ends included.

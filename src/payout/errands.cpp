@@ -32,14 +32,15 @@ Errands::Errands(std::shared_ptr<ledger::Store> store, Chain& chain, evm::Signer
       reservations_(store_),
       book_(store_) {}
 
-Result<std::optional<std::string>> Errands::step(const ledger::Lease& lease, bool may_begin) {
+Result<std::optional<std::string>> Errands::step(const ledger::Lease& lease, bool alone,
+                                                 bool their_turn) {
   const auto under_way = book_.errand(lease);
   if (!under_way) return under_way.error();
   if (*under_way) {
-    auto waits = look_after(lease, **under_way, may_begin);
+    auto waits = look_after(lease, **under_way, alone);
     if (!waits || *waits) return waits;
   }
-  if (!may_begin) return std::optional<std::string>();
+  if (!alone || !their_turn) return std::optional<std::string>();
   const auto work = find_work();
   if (!work) return work.error();
   auto begun = begin(lease, *work);
@@ -217,6 +218,10 @@ Result<std::optional<std::string>> Errands::begin(const ledger::Lease& lease, co
       if (!sent || *sent) return sent;
       refused_[one.request_id] = now();
       if (one.status != ReservationStatus::signed_for) continue;
+      // A pause ends, and a role may be granted: until its deadline it is tried again.
+      const auto takes = chain_.takes_from(signer_.address());
+      if (!takes) return takes.error();
+      if (!*takes) continue;
       const Result<void> refused = reservations_.refused(one.request_id, refusal);
       if (!refused) return refused.error();
     }

@@ -33,9 +33,9 @@ class Errands {
   Errands(std::shared_ptr<ledger::Store> store, Chain& chain, evm::Signer& signer,
           ErrandOptions options);
 
-  /// What was done, or is waited for; nothing when there is nothing. Begins none unless
-  /// `may_begin`.
-  Result<std::optional<std::string>> step(const ledger::Lease& lease, bool may_begin);
+  /// What was done, or is waited for; nothing when there is nothing. `alone`: no batch of this
+  /// sender is on its way, and payout is not paused. Begins none unless it is their turn, too.
+  Result<std::optional<std::string>> step(const ledger::Lease& lease, bool alone, bool their_turn);
 
  private:
   using Reservation = ledger::EscrowReservation;
@@ -48,7 +48,6 @@ class Errands {
     bool waits = false;  // some are on chain, not deep enough yet
   };
 
-  /// `alone`: no batch of this sender is on its way.
   Result<std::optional<std::string>> look_after(const ledger::Lease& lease,
                                                 const ledger::StoredErrand& errand, bool alone);
   Result<Work> find_work();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "evm/abi.hpp"
+#include "evm/keccak.hpp"
 
 namespace farmesh::payout {
 namespace {
@@ -91,6 +92,15 @@ class EscrowChain final : public Chain {
       return malformed("a reservation");
     }
     return EscrowHold{EscrowHold::State(*state), (*values)[0].number(), *deadline};
+  }
+
+  Result<bool> takes_from(const evm::Address& settler) override {
+    const auto paused = ask("paused()", {}, "(bool)");
+    if (!paused) return paused.error();
+    if (!(*paused)[0].number().is_zero()) return false;
+    const auto role =
+        ask("hasRole(bytes32,address)", {evm::keccak256("SETTLER_ROLE"), settler}, "(bool)");
+    return role ? Result<bool>(!(*role)[0].number().is_zero()) : role.error();
   }
 
   Result<std::uint64_t> max_fee_bps() override {

@@ -117,16 +117,28 @@ Result<Step> Payer::step() {
   auto batch = next_batch();
   if (!batch) return batch.error();
   const bool under_way = *batch && (*batch)->status == ledger::BatchStatus::submitted;
-  const auto errand = errands_.step(*lease_, !*paused && !under_way);
+  // By turns: requests that keep coming must not keep the nodes from being paid.
+  const bool errands_turn = !std::exchange(batches_turn_, false);
+  const auto errand = errands_.step(*lease_, !*paused && !under_way, errands_turn);
   if (!errand) return errand.error();
-  if (*errand && !under_way) return Step{Did::errand, "", **errand};
+  if (*errand && !under_way) return did_errand(**errand);
   // What was sent is seen through; nothing new begins.
   if (*paused && !under_way) return Step{Did::paused, "", **paused};
   if (*batch) return drive(**batch);
   auto claimed = claim();
   if (!claimed) return claimed.error();
   if (*claimed) return **std::move(claimed);
+  if (!errands_turn) {
+    const auto next = errands_.step(*lease_, true, true);
+    if (!next) return next.error();
+    if (*next) return did_errand(**next);
+  }
   return Step{Did::idle, "", "nothing is due"};
+}
+
+Step Payer::did_errand(std::string what) {
+  batches_turn_ = true;
+  return Step{Did::errand, "", std::move(what)};
 }
 
 // Confirmed is not for ever: for a day each batch is looked for again.

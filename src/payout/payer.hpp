@@ -103,6 +103,7 @@ class Payer {
  private:
   struct Sent;
 
+  Step did_errand(std::string what);
   Result<std::optional<Step>> watch_confirmed();
   Result<std::optional<ledger::PaymentBatch>> next_batch();
   Result<std::optional<Step>> claim();
@@ -143,6 +144,7 @@ class Payer {
   std::map<std::string, LedgerTime> refused_;  // batches the chain refused, and when
   std::map<std::string, LedgerTime> reopened_;
   bool run_now_ = false;
+  bool batches_turn_ = false;  // the last thing that was done is an errand
 };
 
 }  // namespace farmesh::payout

@@ -129,6 +129,27 @@ TEST_SUITE("payout/anvil") {
     world.settle(payer);
     CHECK(world.tokens_of(world.wallets[0]) == evm::to_wei(far("0.0170")));
   }
+
+  TEST_CASE("a paused escrow opens no reservation; it is opened once it goes on") {
+    AnvilWorld world;
+    world.become_new_user();
+    world.deposit(world.user, "1");
+    world.read_deposits();
+    ledger::EscrowReservations reservations(world.store);
+    const auto terms = world.signed_for("in a pause", "0.1");
+    REQUIRE(reservations.sign(terms));
+    world.transact(world.settler, world.escrow, "pause()", {});
+    payout::Payer payer(world.store, *world.chain, world.settler, world.options());
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(reservations.find(terms.request_id)->status == ledger::ReservationStatus::signed_for);
+    world.transact(world.settler, world.escrow, "unpause()", {});
+    world.clock.advance(payer.options().retry_after);
+    world.settle(payer);
+    CHECK(reservations.find(terms.request_id)->status == ledger::ReservationStatus::open);
+    CHECK(world.balance_on_chain() == far("0.9"));
+    CHECK(*world.chain->takes_from(world.settler.address()));
+    CHECK_FALSE(*world.chain->takes_from(world.user.address()));  // without the role
+  }
 }
 
 }  // namespace farmesh::test

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <doctest/doctest.h>
@@ -112,6 +113,9 @@ class DyingChain final : public payout::Chain {
   Result<payout::EscrowHold> hold(const Address& user, const evm::Bytes32& request) override {
     return around([&] { return chain_.hold(user, request); });
   }
+  Result<bool> takes_from(const Address& settler) override {
+    return around([&] { return chain_.takes_from(settler); });
+  }
   Result<std::uint64_t> max_fee_bps() override {
     return around([&] { return chain_.max_fee_bps(); });
   }
@@ -172,22 +176,24 @@ class AnvilWorld : public World<OnSqlite> {
     return std::stoull(block["timestamp"].get<std::string>(), nullptr, 16);
   }
 
-  Far balance_on_chain() {
-    const auto account = chain->account(user.address());
+  Far balance_on_chain() { return balance_on_chain(user.address()); }
+  Far balance_on_chain(const Address& who) {
+    const auto account = chain->account(who);
     REQUIRE(account);
     const auto amount = evm::from_wei(account->balance);
     REQUIRE(amount);
     return amount->amount;
   }
 
-  /// What the user signs for a request, an hour of the chain's time ahead.
-  ledger::EscrowReservation signed_for(const std::string& request, const char* amount) {
+  /// What the user signs for a request; the deadline is of the chain's time.
+  ledger::EscrowReservation signed_for(const std::string& request, const char* amount,
+                                       std::chrono::seconds ahead = 1h) {
     ledger::EscrowReservation terms;
     terms.request_id = request;
     terms.request_key = evm::to_hex0x(payout::request_key(request));
     terms.account = user_account();
     terms.amount = far(amount);
-    terms.deadline = LedgerTime(std::chrono::seconds(chain_seconds() + 3'600));
+    terms.deadline = LedgerTime(std::chrono::seconds(chain_seconds()) + ahead);
     const auto digest = evm::typed_preimage(evm::escrow_domain(kChain, escrow),
                                             evm::typed(payout::to_sign(terms, user.address())));
     REQUIRE(digest);
@@ -281,12 +287,15 @@ class AnvilWorld : public World<OnSqlite> {
 
   /// Reserves, serves, settles: as the coordinator does.
   void serve(const std::string& request, std::uint32_t tokens) {
+    serve(request, tokens, user_account());
+  }
+  void serve(const std::string& request, std::uint32_t tokens, const std::string& account) {
     ContributionLedger book(store);
     SessionStart start = start_of(request);
-    start.user_wallet = user_account();
+    start.user_wallet = account;
     start.split = SplitPolicy::equal;
     const auto reserved = ledger::Credits(store).reserve(
-        user_account(), request, *start.price_per_token.times(static_cast<std::int64_t>(tokens)));
+        account, request, *start.price_per_token.times(static_cast<std::int64_t>(tokens)));
     REQUIRE_MESSAGE(reserved, reserved.error().to_string());
     const auto opened = book.begin_session(start);
     REQUIRE(opened);
@@ -332,13 +341,14 @@ class AnvilWorld : public World<OnSqlite> {
   }
 
   /// Pays as a process of its own, which is killed at its n-th touch of the chain. Whether it came
-  /// to its end before that.
-  bool pay_and_die(int at) {
+  /// to its end before that. Its clock is the system's, or stands still.
+  bool pay_and_die(int at, std::optional<LedgerTime> now = std::nullopt) {
     const pid_t child = ::fork();
     if (child == 0) {
       LedgerOptions ledger_options;
       ledger_options.url = backend.url;
       ledger_options.durable = false;
+      if (now) ledger_options.clock = [now] { return *now; };
       const auto mine_alone = ledger::Store::open(ledger_options);
       if (!mine_alone) ::_exit(1);
       const auto real = open_chain();

@@ -50,6 +50,50 @@ TEST_SUITE("payout/parties") {
     world.check_all(/*balances=*/false);
   }
 
+  TEST_CASE("a wallet that is a contract signs for a request, as the chain says, and pays for it") {
+    AnvilWorld world;
+    const auto contract = address_from("FARMESH_CONTRACT_WALLET");  // of anvil's second account
+    const evm::U256 wei = evm::to_wei(far("1"));
+    world.transact(world.settler, world.token, "approve(address,uint256)", {world.escrow, wei});
+    world.transact(world.settler, world.escrow, "depositFor(address,uint256)", {contract, wei});
+    world.deposit(world.settler, "1");
+    REQUIRE(ledger::Credits(world.store).deposit(evm::to_lower_case(contract), far("1"), "seen"));
+    auto terms = world.signed_for("by a contract", "0.1");
+    terms.account = evm::to_lower_case(contract);
+    const auto sign_with = [&](evm::Signer& signer) {
+      const auto preimage = evm::typed_preimage(evm::escrow_domain(kChain, world.escrow),
+                                                evm::typed(payout::to_sign(terms, contract)));
+      REQUIRE(preimage);
+      const auto bytes =
+          evm::sign_checked(signer, evm::Signable::typed_data, *preimage)->to_bytes();
+      terms.signature.assign(bytes.begin(), bytes.end());
+    };
+    evm::RpcOptions endpoints;
+    endpoints.endpoints = {variable("FARMESH_RPC")};
+    endpoints.chain_id = kChain;
+    const auto contracts = evm::contract_wallets(endpoints, evm::http_post());
+    const auto check = [&] {
+      return payout::check_signature(terms, kChain, world.escrow, contracts).has_value();
+    };
+    sign_with(world.settler);
+    CHECK_FALSE(check());
+    sign_with(world.user);
+    REQUIRE(check());
+    CHECK_FALSE(payout::check_signature(terms, kChain, world.escrow));
+
+    ledger::EscrowReservations reservations(world.store);
+    REQUIRE(reservations.sign(terms));
+    payout::Payer payer(world.store, *world.chain, world.settler, world.options());
+    world.settle(payer);
+    CHECK(reservations.find("by a contract")->status == ledger::ReservationStatus::open);
+    world.serve("by a contract", 512, terms.account);
+    world.settle(payer);
+    CHECK(reservations.find("by a contract")->status == ledger::ReservationStatus::settled);
+    CHECK(world.balance_on_chain(contract) == far("0.9488"));
+    CHECK(world.tokens_of(world.wallets[0]) == evm::to_wei(far("0.0170")));
+    world.check_all(/*balances=*/false);
+  }
+
   TEST_CASE("a user who asks the escrow for his money has no credit left, and is still charged") {
     AnvilWorld world;
     world.become_new_user();

@@ -11,6 +11,8 @@
 namespace farmesh::test {
 namespace {
 
+using ledger::ReservationStatus;
+
 struct Killed {};
 
 /// Dies at the n-th opportunity: before or after a call to the chain, or inside a transaction of
@@ -83,14 +85,17 @@ struct MortalWorld : PayoutWorld<OnSqlite> {
     fate.die_at(die_at);
     try {
       Payer payer(mine, chain, signer, options());
-      for (int i = 0; i < 200; ++i) {
+      bool idle = false;
+      for (int i = 0; i < 2'000; ++i) {
         const auto step = payer.step();
         REQUIRE_MESSAGE(step, step.error().to_string());
-        if (step->did == Did::idle) break;
+        idle = step->did == Did::idle;
+        if (idle) break;
         if (step->did != Did::waiting && step->did != Did::errand) continue;
         chain.mine();
         clock.advance(std::chrono::seconds(1));
       }
+      CHECK_MESSAGE(idle, "a payer without end");
     } catch (const Killed&) {
       fate.live();
       return false;
@@ -130,7 +135,6 @@ TEST_SUITE("payout/crash") {
   }
 
   TEST_CASE("killed once at each step of a reservation, it is opened, fixed and charged once") {
-    using ledger::ReservationStatus;
     int steps = 0;
     for (int at = 1;; ++at) {
       CAPTURE(at);
@@ -167,6 +171,7 @@ TEST_SUITE("payout/crash") {
     const auto draw = [&](int below) { return static_cast<int>(random() % unsigned(below)); };
     world.deposit("1000");
     Far earned;
+    std::vector<std::string> reserved, served;  // by their users' signatures
     int died = 0;
     for (int round = 0; died < kills(); ++round) {
       if (draw(3) == 0) {
@@ -175,6 +180,18 @@ TEST_SUITE("payout/crash") {
         earned = *earned.plus(*far("0.0001").times(tokens));
         world.clock.advance(std::chrono::milliseconds(1));
       }
+      if (reserved.size() < 3 && draw(8) == 0) {
+        reserved.push_back("reserved " + std::to_string(round));
+        world.reserve(reserved.back(), "0.1", std::chrono::hours(24 * 7));
+      }
+      std::erase_if(reserved, [&](const std::string& request) {
+        if (world.status_of(request) != ReservationStatus::open) return false;
+        const std::uint32_t tokens = 3 + static_cast<std::uint32_t>(draw(900));
+        world.serve(request, tokens);
+        earned = *earned.plus(*far("0.0001").times(tokens));
+        served.push_back(request);
+        return true;
+      });
       if (draw(10) == 0 && world.chain.blocks.size() > 20) {
         world.chain.reorganise(static_cast<std::size_t>(1 + draw(6)));
       }
@@ -182,7 +199,7 @@ TEST_SUITE("payout/crash") {
       if (draw(9) == 0) world.chain.fee = 1'000'000'000 * static_cast<std::uint64_t>(1 + draw(5));
       world.chain.mined_above = draw(5) == 0 ? 2'000'000'000 : 0;
       if (draw(6) == 0) world.clock.advance(std::chrono::minutes(3));
-      if (!world.run(1 + draw(60))) ++died;
+      if (!world.run(1 + draw(90))) ++died;
     }
     world.chain.mined_above = 0;
     world.chain.on_call = nullptr;
@@ -191,10 +208,19 @@ TEST_SUITE("payout/crash") {
     Far paid;
     for (int i = 1; i <= 3; ++i) paid = *paid.plus(world.paid(i));
     CHECK(paid == earned);
-    const Far left = *world.chain.state.balances[kUser].plus(world.chain.state.balances[kBacking]);
-    CHECK(*left.plus(paid) == far("2000"));
+    Far left = *world.chain.state.balances[kUser].plus(world.chain.state.balances[kBacking]);
+    for (const auto& [key, hold] : world.chain.state.holds) {
+      left = *left.plus(evm::from_wei(hold.amount)->amount);
+    }
+    CHECK(*left.plus(*paid.plus(world.chain.state.paid[kBacking])) == far("2000"));
+    int settled = 0;
+    for (const std::string& request : served) {
+      settled += world.status_of(request) == ReservationStatus::settled;
+    }
+    CHECK(settled > 0);
     world.check_all();
-    MESSAGE("killed ", died, " times; ", paid.to_string(), " $FAR paid in ",
+    MESSAGE("killed ", died, " times; ", settled, " of ", served.size(), " reservations settled; ",
+            paid.to_string(), " $FAR paid in ",
             ledger::PaymentBatches(world.store).confirmed_since(LedgerTime())->size(), " batches");
   }
 }

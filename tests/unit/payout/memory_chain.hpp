@@ -43,6 +43,7 @@ struct EscrowState {
   std::map<std::pair<Address, Bytes32>, payout::EscrowHold> holds;
   Far fees;
   bool paused = false;
+  std::set<Address> dismissed;  // settlers without their role
 };
 
 class MemoryChain final : public payout::Chain {
@@ -183,6 +184,10 @@ class MemoryChain final : public payout::Chain {
   Result<payout::EscrowHold> hold(const Address& user, const Bytes32& request) override {
     return asked<payout::EscrowHold>("hold", [&] { return state.holds[{user, request}]; });
   }
+  Result<bool> takes_from(const Address& settler) override {
+    return asked<bool>("takes_from",
+                       [&] { return !state.paused && !state.dismissed.contains(settler); });
+  }
   Result<std::uint64_t> max_fee_bps() override {
     return asked<std::uint64_t>("max_fee_bps", [&] { return fee_bps; });
   }
@@ -286,9 +291,13 @@ class MemoryChain final : public payout::Chain {
     return log;
   }
 
-  Result<std::vector<evm::Log>> execute(EscrowState& now, const evm::Bytes& data, const Address&) {
+  Result<std::vector<evm::Log>> execute(EscrowState& now, const evm::Bytes& data,
+                                        const Address& sender) {
     const Error reverted{Errc::call_reverted, "reverted"};
-    if (now.paused) return reverted;
+    if (const auto done = reclaim(now, data)) {  // the exits have no pause, and want no role
+      return *done ? Result<std::vector<evm::Log>>(std::vector<evm::Log>()) : reverted;
+    }
+    if (now.paused || now.dismissed.contains(sender)) return reverted;
     if (const auto done = reserve(now, data)) {
       return *done ? Result<std::vector<evm::Log>>(std::vector<evm::Log>()) : reverted;
     }
@@ -345,18 +354,21 @@ class MemoryChain final : public payout::Chain {
     return true;
   }
 
-  /// The calls that are no settlement; nothing for another one.
+  /// Of a call to this function; nothing for another one.
+  static std::optional<evm::AbiValue::Members> arguments(const evm::Bytes& data,
+                                                         std::string_view signature,
+                                                         std::string_view types) {
+    const evm::Selector which = evm::selector(signature);
+    if (data.size() < 4 || !std::equal(which.begin(), which.end(), data.begin())) return {};
+    auto values = evm::decode_abi(types, evm::BytesView(data).subspan(4));
+    REQUIRE(values);
+    return *std::move(values);
+  }
+
+  /// The calls of the settler that are no settlement; nothing for another one.
   std::optional<bool> reserve(EscrowState& now, const evm::Bytes& data) {
     using State = payout::EscrowHold::State;
-    const auto arguments = [&](std::string_view signature,
-                               std::string_view types) -> std::optional<evm::AbiValue::Members> {
-      const evm::Selector which = evm::selector(signature);
-      if (data.size() < 4 || !std::equal(which.begin(), which.end(), data.begin())) return {};
-      auto values = evm::decode_abi(types, evm::BytesView(data).subspan(4));
-      REQUIRE(values);
-      return *std::move(values);
-    };
-    if (const auto open = arguments("openReservation(address,bytes32,uint256,uint64,bytes)",
+    if (const auto open = arguments(data, "openReservation(address,bytes32,uint256,uint64,bytes)",
                                     "(address,bytes32,uint256,uint64,bytes)")) {
       const Address user = (*open)[0].address();
       payout::EscrowHold& hold = now.holds[{user, (*open)[1].word()}];
@@ -369,7 +381,7 @@ class MemoryChain final : public payout::Chain {
       hold = {State::open, (*open)[2].number(), deadline};
       return true;
     }
-    if (const auto fix = arguments("authorizeSettlements((address,bytes32,uint256)[])",
+    if (const auto fix = arguments(data, "authorizeSettlements((address,bytes32,uint256)[])",
                                    "((address,bytes32,uint256)[])")) {
       for (const evm::AbiValue& value : (*fix)[0].members()) {
         const auto& fields = value.members();
@@ -381,18 +393,22 @@ class MemoryChain final : public payout::Chain {
       }
       return true;
     }
-    if (const auto back = arguments("reclaimReservation(address,bytes32)", "(address,bytes32)")) {
-      const Address user = (*back)[0].address();
-      payout::EscrowHold& hold = now.holds[{user, (*back)[1].word()}];
-      if ((hold.state != State::open && hold.state != State::authorized) ||
-          seconds() < hold.deadline) {
-        return false;
-      }
-      now.balances[user] = *now.balances[user].plus(evm::from_wei(hold.amount)->amount);
-      hold = {State::closed, {}, 0};
-      return true;
-    }
     return std::nullopt;
+  }
+
+  std::optional<bool> reclaim(EscrowState& now, const evm::Bytes& data) {
+    using State = payout::EscrowHold::State;
+    const auto back = arguments(data, "reclaimReservation(address,bytes32)", "(address,bytes32)");
+    if (!back) return std::nullopt;
+    const Address user = (*back)[0].address();
+    payout::EscrowHold& hold = now.holds[{user, (*back)[1].word()}];
+    if ((hold.state != State::open && hold.state != State::authorized) ||
+        seconds() < hold.deadline) {
+      return false;
+    }
+    now.balances[user] = *now.balances[user].plus(evm::from_wei(hold.amount)->amount);
+    hold = {State::closed, {}, 0};
+    return true;
   }
 
   std::map<Address, evm::U256> dust_;

@@ -261,6 +261,103 @@ TEST_SUITE("payout/reservation") {
     CHECK(late.error().code == Errc::ledger_conflict);
   }
 
+  TEST_CASE_TEMPLATE("what a pause, or a role not granted yet, stops is opened once it ends",
+                     Backend, OnSqlite, OnPostgres) {
+    ReservationWorld<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    Payer payer = world.payer();
+    bool paused = true;
+    SUBCASE("paused") {}
+    SUBCASE("without its role") { paused = false; }
+    const auto stop = [&](bool on) {
+      if (paused) {
+        world.chain.state.paused = on;
+      } else if (on) {
+        world.chain.state.dismissed.insert(world.signer.address());
+      } else {
+        world.chain.state.dismissed.clear();
+      }
+    };
+    stop(true);
+    world.sign("one");
+    world.sign("two", "0.2");
+    for (int hour = 0; hour < 5; ++hour) {
+      CHECK(world.settle(payer).did == Did::idle);
+      world.clock.advance(1h);
+    }
+    CHECK(world.chain.sends == 0);
+    CHECK(world.row("one").status == ReservationStatus::signed_for);
+    CHECK(world.credit().available() == far("0.7"));
+    stop(false);
+    world.clock.advance(payer.options().retry_after);
+    world.settle(payer);
+    CHECK(world.row("one").status == ReservationStatus::open);
+    CHECK(world.row("two").status == ReservationStatus::open);
+    CHECK(world.on_chain() == far("0.7"));
+    world.check_balances();
+  }
+
+  TEST_CASE("a pause that outlasts the deadline gives the credit back, and sends nothing") {
+    ReservationWorld<OnSqlite> world;
+    Payer payer = world.payer();
+    world.chain.state.paused = true;
+    world.sign("one");
+    world.settle(payer);
+    world.clock.advance(24h);
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(world.row("one").status == ReservationStatus::refused);
+    CHECK(world.row("one").reason == "its deadline passed before it was opened");
+    CHECK(world.credit().available() == far("1"));
+    CHECK(world.chain.sends == 0);
+    world.check_balances();
+  }
+
+  TEST_CASE("a pause after the opening stops the settlement, and the user's money comes back") {
+    ReservationWorld<OnSqlite> world;
+    Payer payer = world.payer();
+    world.sign("one");
+    world.settle(payer);
+    world.serve_reserved("one", 512);
+    world.chain.state.paused = true;
+    world.step(payer);
+    world.clock.advance(25h);  // the exits have no pause
+    for (int i = 0; i < 20; ++i) {
+      world.step(payer);
+      world.chain.mine();
+      world.clock.advance(1min);
+    }
+    CHECK(world.row("one").status == ReservationStatus::returned);
+    CHECK(world.on_chain() == far("1"));
+    world.chain.state.paused = false;
+    world.clock.advance(payer.options().retry_after);
+    world.settle(payer);
+    CHECK(world.paid(1) == far("0.0170"));
+    CHECK(world.credit().balance == far("1"));
+    world.check_balances();
+  }
+
+  TEST_CASE_TEMPLATE("what a user has asked back buys nothing on credit, but what he signs for",
+                     Backend, OnSqlite, OnPostgres) {
+    ReservationWorld<Backend> world;
+    FARMESH_SKIP_WITHOUT(world);
+    Payer payer = world.payer();
+    ledger::Credits credits(world.store);
+    REQUIRE(credits.set_leaving(kAccount, far("1000")));
+    world.chain.request_withdrawal(kOwner.address(), far("1000"));
+    CHECK(credits.reserve(kAccount, "on credit", far("0.0001")).error().code ==
+          Errc::insufficient_credit);
+    world.sign("one");
+    const auto beyond = EscrowReservations(world.store).sign(world.terms("two", "0.91"));
+    CHECK(beyond.error().code == Errc::insufficient_credit);
+    world.settle(payer);
+    CHECK(world.serve_reserved("one", 512).uncollected == Far());
+    world.settle(payer);
+    CHECK(world.row("one").status == ReservationStatus::settled);
+    CHECK(world.on_chain() == far("0.9488"));
+    CHECK(world.chain.state.balances[kBacking] == far("1000"));
+    world.check_balances();
+  }
+
   TEST_CASE("a reorganisation that takes an opening is seen, and it is opened again") {
     ReservationWorld<OnSqlite> world;
     Payer payer = world.payer();
@@ -327,6 +424,26 @@ TEST_SUITE("payout/reservation") {
     world.check_balances();
   }
 
+  TEST_CASE("reservations that keep coming do not keep the nodes from being paid") {
+    ReservationWorld<OnSqlite> world;
+    Payer payer = world.payer();
+    world.serve("on credit", 3, false);
+    int coming = 0;
+    while (world.paid(1).is_zero() && coming < 100) {
+      world.sign("one more " + std::to_string(++coming), "0.001");
+      world.step(payer);
+      world.chain.mine();
+      world.clock.advance(1s);
+    }
+    CHECK(world.paid(1) == far("0.0001"));
+    CHECK(coming < 20);
+    CHECK(world.settle(payer).did == Did::idle);
+    for (int i = 1; i <= coming; ++i) {
+      CHECK(world.row("one more " + std::to_string(i)).status == ReservationStatus::open);
+    }
+    world.check_balances();
+  }
+
   TEST_CASE("a stuck opening is sent again with a higher fee; a payer that is paused opens none") {
     ReservationWorld<OnSqlite> world;
     Payer payer = world.payer();
@@ -366,6 +483,17 @@ TEST_SUITE("payout/reservation") {
       change(bad);
       CHECK_FALSE(payout::check_signature(bad, chain, world.chain.escrow()));
     }
+    // A wallet that is a contract accepts what it likes, where somebody can ask it.
+    EscrowReservation contract = good;
+    contract.account = wallet_name(7);
+    contract.signature.assign(200, 0x77);
+    CHECK_FALSE(payout::check_signature(contract, chain, world.chain.escrow()));
+    const auto accepts = [&](const Address& who, const Bytes32&, evm::BytesView signature) {
+      return Result<bool>(who == wallet_of(7) && signature.size() == 200);
+    };
+    CHECK(payout::check_signature(contract, chain, world.chain.escrow(), accepts));
+    contract.signature.pop_back();
+    CHECK_FALSE(payout::check_signature(contract, chain, world.chain.escrow(), accepts));
     // Twice is once; other terms for the same request are a conflict; more than there is, too much.
     EscrowReservations reservations(world.store);
     REQUIRE(reservations.sign(good));
