@@ -132,8 +132,12 @@ Result<void> OpenModel::open_weights() {
 
 Result<void> OpenModel::open_draft() {
   if (options_.draft_model.empty()) return {};
-  auto source = weights::open_source(options_.draft_model, options_.weights, cache_folder(),
-                                     hash_cache_file());
+  WeightsOptions from = options_.weights;
+  from.revision = WeightsOptions().revision;  // what names the one model's files names no other's
+  from.manifest.clear();
+  from.model_hash.clear();
+  auto source =
+      weights::open_source(options_.draft_model, from, cache_folder(), hash_cache_file());
   if (!source) return source.error();
   StageOptions stage;
   stage.source = *std::move(source);
