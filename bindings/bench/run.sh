@@ -30,10 +30,15 @@ require_ms() {
 
 cpp=$(least "$build/bin/bench_sdk_reader" "$url")
 py=$(least "$python" "$here/reader.py" "$url")
-js=$(least node "$here/reader.mjs" "$url" "$build/node/esm/index.js")
-web=$(least node "$here/reader.mjs" "$url" "$build/node/esm/web.js")
+js=$(least node "$here/reader.mjs" "$build/node/esm/index.js" "$url")
+web=$(least node "$here/reader.mjs" "$build/node/esm/web.js" "$url")
+model=$here/../../models/demo
+cpp_token=$(least "$build/bin/bench_sdk_reader" "$url" "$model")
+py_token=$(least "$python" "$here/reader.py" "$url" "$model")
+js_token=$(least node "$here/reader.mjs" "$build/node/esm/index.js" "$url" "$model")
 py_import=$(least import_ms) js_import=$(least require_ms)
 echo "ns of the reading thread for each piece, over $pieces: C++ $cpp, Python $py, Node $js, fetch in Node $web"
 echo "overhead: Python $((py - cpp)) ns, Node $((js - cpp)) ns (aim: 5000 each)"
+echo "ns for each token of a Session: C++ $cpp_token, Python $py_token, Node $js_token"
 echo "import: Python $py_import ms, Node $js_import ms (aim: 150)"
 [ $((py - cpp)) -lt 5000 ] && [ $((js - cpp)) -lt 5000 ] && [ "$py_import" -lt 150 ] && [ "$js_import" -lt 150 ]
