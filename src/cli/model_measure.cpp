@@ -140,8 +140,8 @@ int quantize_model(const MeasureFlags& flags) {
     if (flags.report) all["rms_error"] = mean;
     fmt::print("{}", to_line(all));
   } else {
-    fmt::print("{}: {} in memory, made in {:.1f} s", name(flags.precision),
-               human_bytes(resident), took.count());
+    fmt::print("{}: {} in memory, made in {:.1f} s", name(flags.precision), human_bytes(resident),
+               took.count());
     if (flags.report) fmt::print(", rms error {:.3f} % of the weights", 100.0 * mean);
     fmt::print("\n");
   }

@@ -84,8 +84,9 @@ Result<void> OpenModel::check_options() const {
 
 Result<void> OpenModel::open() {
   if (const Result<void> valid = check_options(); !valid) return valid;
-  auto source = weights::open_source(options_.folder, options_.weights, cache_folder(),
-                                     hash_cache_file(), torrent_peers(options_.discovery, self_, options_.weights.upload_mbps));
+  auto source =
+      weights::open_source(options_.folder, options_.weights, cache_folder(), hash_cache_file(),
+                           torrent_peers(options_.discovery, self_, options_.weights.upload_mbps));
   if (!source) return source.error();
   source_ = *std::move(source);
   Result<model::ModelConfig> config = model::read_model_config(source_->folder());
@@ -136,8 +137,7 @@ Result<void> OpenModel::open_draft() {
   from.revision = WeightsOptions().revision;  // what names the one model's files names no other's
   from.manifest.clear();
   from.model_hash.clear();
-  auto source =
-      weights::open_source(options_.draft_model, from, cache_folder(), hash_cache_file());
+  auto source = weights::open_source(options_.draft_model, from, cache_folder(), hash_cache_file());
   if (!source) return source.error();
   StageOptions stage;
   stage.source = *std::move(source);
