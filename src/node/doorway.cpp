@@ -126,6 +126,7 @@ struct Doorway::State : std::enable_shared_from_this<State> {
   TimePoint check_allowed{};  // at the earliest, when something has changed
   bool thin = true;           // too few could tell
   bool view_changed = false;  // since others were asked
+  bool told_nothing = false;  // that nobody could tell has been said
   bool closed = false;
   std::mt19937 random;
 };
@@ -254,9 +255,12 @@ void Doorway::State::judge(const Finding& finding) {
   check_allowed = now + (finding.asked > 0 ? Duration(kAskAgain) : Duration(kSettle));
   check_due = now + options.recheck;
   if (finding.told == 0) {
-    if (finding.asked > 0) tell(LogLevel::info, "no peer could tell whether this node is reached");
+    if (finding.asked > 0 && !std::exchange(told_nothing, true)) {
+      tell(LogLevel::info, "no peer could tell whether this node is reached");
+    }
     return;
   }
+  told_nothing = false;
   const std::string way = finding.best();
   const Verdict found = way.empty() ? Verdict::hidden : Verdict::direct;
   const int voices = finding.votes.at(way);
@@ -334,6 +338,7 @@ net::Task<void> Doorway::State::find_relay(std::shared_ptr<State> self) {
     }
   }
   if (self->closed) co_return;
+  if (self->told_ways == self->ways()) co_return;  // it has been said
   tell(LogLevel::warning,
        fmt::format("none of {} relays has room: this node serves nobody for now", peers.size()));
   self->tell_ways();
