@@ -18,7 +18,7 @@ struct DiscoveryOptions {
   /// its own when this is given.
   std::optional<std::uint16_t> dht_port;
   bool public_dht = false;  // meet in BitTorrent's DHT as well: strangers see that this is a node
-  std::string mesh;  // empty: the private mesh of the join token, else "far-mesh"
+  std::string mesh;         // empty: the private mesh of the join token, else "far-mesh"
   /// Of a node: asks the router, by UPnP and NAT-PMP, for the ports it listens at beyond loopback.
   bool map_ports = true;
 

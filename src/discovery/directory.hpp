@@ -96,8 +96,8 @@ class Directory {
   std::shared_ptr<Impl> impl_;  // shared with tasks under way
 };
 
-/// Where to dial the node of a record, and no other: "HOST:PORT/p2p/ID", or through its relay. Empty
-/// if nowhere.
+/// Where to dial the node of a record, and no other: "HOST:PORT/p2p/ID", or through its relay.
+/// Empty if nowhere.
 std::string dial_address(const NodeRecord& record);
 
 }  // namespace farmesh::discovery

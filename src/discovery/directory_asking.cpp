@@ -28,8 +28,8 @@ void Directory::Impl::want(const std::string& address) {
   pump();
 }
 
-/// Nodes of the view are asked too, each time others: what one knows, all come to know. Those behind
-/// a relay ask for themselves, and its room is for sessions.
+/// Nodes of the view are asked too, each time others: what one knows, all come to know. Those
+/// behind a relay ask for themselves, and its room is for sessions.
 void Directory::Impl::want_neighbours() {
   std::vector<RecordPtr> records = table.usable();
   std::shuffle(records.begin(), records.end(), random);

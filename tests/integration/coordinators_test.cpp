@@ -200,8 +200,11 @@ TEST_SUITE("integration/coordinators") {
                                                 key.string(),        "--fallback-local", "--ledger",
                                                 sqlite("two-models")};
     const auto ask = [](const Coordinator& at, const char* id) {
-      const json body{{"model", id}, {"prompt", "Once"}, {"max_tokens", 12},
-                      {"temperature", 0}, {"ignore_eos", true}};
+      const json body{{"model", id},
+                      {"prompt", "Once"},
+                      {"max_tokens", 12},
+                      {"temperature", 0},
+                      {"ignore_eos", true}};
       http::ClientReply reply = send("POST", at.url() + "/v1/completions", body);
       INFO(reply.body);
       REQUIRE(reply.status == 200);

@@ -57,7 +57,8 @@ TEST_SUITE("discovery/record") {
     CHECK(back.wallet_statement == sent.wallet_statement);
   }
 
-  TEST_CASE("nobody is dialled through two relays, or by a relay's word for an address of one's own") {
+  TEST_CASE(
+      "nobody is dialled through two relays, or by a relay's word for an address of one's own") {
     const std::string circuit = net::circuit_address("10.0.0.9:31330", NodeId{7});
     NodeRecord record = some_record();
     record.relay = circuit;
