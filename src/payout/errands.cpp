@@ -216,6 +216,9 @@ Result<std::optional<std::string>> Errands::begin(const ledger::Lease& lease, co
       auto sent =
           send(lease, *data, std::string(verb) + " reservation " + one.request_key, refusal);
       if (!sent || *sent) return sent;
+      const auto stands = has_come_to_stand(one);
+      if (!stands) return stands.error();
+      if (*stands) return std::optional<std::string>("to see reservation " + one.request_key);
       refused_[one.request_id] = now();
       if (one.status != ReservationStatus::signed_for) continue;
       // A pause ends, and a role may be granted: until its deadline it is tried again.
@@ -227,6 +230,16 @@ Result<std::optional<std::string>> Errands::begin(const ledger::Lease& lease, co
     }
   }
   return std::optional<std::string>();
+}
+
+// What an endpoint tells may be a block older than the state it tries a transaction on: an opening
+// that was mined in between is refused because it stands there already.
+Result<bool> Errands::has_come_to_stand(const Reservation& reservation) {
+  if (reservation.status != ReservationStatus::signed_for) return false;
+  const auto user = evm::parse_address(reservation.account);
+  if (!user) return user.error();
+  const auto hold = chain_.hold(*user, request_key(reservation.request_id));
+  return hold ? Result<bool>(hold->state != State::none) : hold.error();
 }
 
 Result<std::optional<std::string>> Errands::send(const ledger::Lease& lease, const evm::Bytes& data,

@@ -57,6 +57,7 @@ class Errands {
   /// True once the chain has shown it for long enough.
   Result<bool> is_deep(const Reservation& reservation, Work& work);
   Result<std::optional<std::string>> begin(const ledger::Lease& lease, const Work& work);
+  Result<bool> has_come_to_stand(const Reservation& reservation);
   /// Nothing when the chain refuses the call.
   Result<std::optional<std::string>> send(const ledger::Lease& lease, const evm::Bytes& data,
                                           const std::string& what, std::string& refusal);

@@ -69,6 +69,7 @@ class MemoryChain final : public payout::Chain {
   std::uint64_t sends = 0;
   bool lose_answers = false;     // takes what is sent, and the answer never comes
   bool hide_receipts = false;    // an endpoint that lags
+  std::size_t old_holds = 0;     // as many more answers are of before anything was reserved
   bool invent_receipts = false;  // one that lies: whatever is asked about has succeeded
   std::function<LedgerTime()> now = [] { return LedgerTime(); };
   /// Before and after each call; may throw, as a killed process ends.
@@ -182,7 +183,11 @@ class MemoryChain final : public payout::Chain {
     });
   }
   Result<payout::EscrowHold> hold(const Address& user, const Bytes32& request) override {
-    return asked<payout::EscrowHold>("hold", [&] { return state.holds[{user, request}]; });
+    return asked<payout::EscrowHold>("hold", [&] {
+      if (old_holds == 0) return state.holds[{user, request}];
+      --old_holds;
+      return payout::EscrowHold();
+    });
   }
   Result<bool> takes_from(const Address& settler) override {
     return asked<bool>("takes_from",

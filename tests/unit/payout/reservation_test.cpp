@@ -261,6 +261,19 @@ TEST_SUITE("payout/reservation") {
     CHECK(late.error().code == Errc::ledger_conflict);
   }
 
+  TEST_CASE("an opening that stands already, by an endpoint that was behind, is not refused") {
+    ReservationWorld<OnSqlite> world;
+    Payer payer = world.payer();
+    world.sign("one");
+    world.until(payer, Did::errand);
+    world.chain.mine();
+    world.chain.old_holds = 1;
+    CHECK(world.settle(payer).did == Did::idle);
+    CHECK(world.chain.old_holds == 0);
+    CHECK(world.row("one").status == ReservationStatus::open);
+    world.check_balances();
+  }
+
   TEST_CASE_TEMPLATE("what a pause, or a role not granted yet, stops is opened once it ends",
                      Backend, OnSqlite, OnPostgres) {
     ReservationWorld<Backend> world;
