@@ -127,6 +127,7 @@ struct Doorway::State : std::enable_shared_from_this<State> {
   bool thin = true;           // too few could tell
   bool view_changed = false;  // since others were asked
   bool told_nothing = false;  // that nobody could tell has been said
+  bool told_closed = false;   // that no relay has room has been said
   bool closed = false;
   std::mt19937 random;
 };
@@ -270,6 +271,7 @@ void Doorway::State::judge(const Finding& finding) {
            fmt::format("reached at {} by {} of {} peers", way, voices, finding.told));
     }
     address = way;
+    told_closed = false;
     if (const ConnectionPtr kept = std::exchange(relay, nullptr)) kept->close();
   } else if (verdict != found) {
     tell(LogLevel::warning,
@@ -338,9 +340,10 @@ net::Task<void> Doorway::State::find_relay(std::shared_ptr<State> self) {
     }
   }
   if (self->closed) co_return;
-  if (self->told_ways == self->ways()) co_return;  // it has been said
-  tell(LogLevel::warning,
-       fmt::format("none of {} relays has room: this node serves nobody for now", peers.size()));
+  if (!std::exchange(self->told_closed, true)) {
+    tell(LogLevel::warning,
+         fmt::format("none of {} relays has room: this node serves nobody for now", peers.size()));
+  }
   self->tell_ways();
 }
 
@@ -351,6 +354,7 @@ net::Task<bool> Doorway::State::be_kept(std::shared_ptr<State> self, ConnectionP
   if (!answer || self->closed || !connection->is_open()) co_return false;
   self->relay = connection;
   self->relay_address = connection->address();
+  self->told_closed = false;
   const double ms = std::chrono::duration<double, std::milli>(connection->round_trip()).count();
   tell(LogLevel::info,
        fmt::format("serving through relay {}, {:.1f} ms away", self->relay_address, ms));
