@@ -5,30 +5,13 @@
 #include <string_view>
 #include <utility>
 
-#include <flatbuffers/flatbuffers.h>
-
-#include "base/assert.hpp"
 #include "farmesh_generated.h"
 #include "wire/messages.hpp"
+#include "wire/tables.hpp"
 #include "wire/text.hpp"
 
 namespace farmesh::wire {
 namespace {
-
-// No table of ours nests deeper than Hello > Service, none has more tables than a full route.
-constexpr flatbuffers::uoffset_t kMaxDepth = 8;
-constexpr flatbuffers::uoffset_t kMaxTables = 512;
-
-/// The verified root of `header`, or null.
-template <class Table>
-const Table* verified(ByteView header) {
-  FARMESH_ASSERT(reinterpret_cast<std::uintptr_t>(header.data()) % 8 == 0);
-  if (header.size() > kMaxHeaderBytes) return nullptr;
-  const auto* data = reinterpret_cast<const std::uint8_t*>(header.data());
-  flatbuffers::Verifier verifier(data, header.size(), kMaxDepth, kMaxTables);
-  if (!verifier.VerifyBuffer<Table>(nullptr)) return nullptr;
-  return flatbuffers::GetRoot<Table>(data);
-}
 
 /// Copies fields out of a verified table and remembers the first bound that did not hold.
 class Reader {

@@ -1,10 +1,8 @@
 #include <algorithm>
-#include <cstring>
-
-#include <flatbuffers/flatbuffers.h>
 
 #include "farmesh_generated.h"
 #include "wire/messages.hpp"
+#include "wire/tables.hpp"
 #include "wire/text.hpp"
 
 namespace farmesh::wire {
@@ -18,22 +16,6 @@ FlatBufferBuilder& fresh_builder() {
   thread_local FlatBufferBuilder builder(1024);
   builder.Clear();
   return builder;
-}
-
-template <class Table>
-HeaderBytes finished(FlatBufferBuilder& builder, Offset<Table> root) {
-  builder.Finish(root);
-  const auto* data = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
-  return HeaderBytes(data, data + builder.GetSize());
-}
-
-// Ids and small numbers are structs in the schema: laid out here, stored inline.
-template <class Struct, class Bytes>
-Struct packed(const Bytes& bytes) {
-  static_assert(sizeof(Struct) == sizeof bytes);
-  Struct out;
-  std::memcpy(static_cast<void*>(&out), bytes.data(), sizeof out);
-  return out;
 }
 
 fb::Bytes16 packed_id(const SessionId& id) { return packed<fb::Bytes16>(id.bytes); }

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 
-#include <flatbuffers/flatbuffers.h>
-
 #include "farmesh_generated.h"
 #include "wire/messages.hpp"
+#include "wire/tables.hpp"
 #include "wire/text.hpp"
 
 namespace farmesh::wire {
@@ -15,11 +14,6 @@ using flatbuffers::FlatBufferBuilder;
 using flatbuffers::Offset;
 using Octets = flatbuffers::Vector<std::uint8_t>;
 
-HeaderBytes finished(FlatBufferBuilder& builder) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
-  return {bytes, bytes + builder.GetSize()};
-}
-
 Offset<Octets> octets(FlatBufferBuilder& builder, const std::string& bytes) {
   if (bytes.empty()) return 0;
   return builder.CreateVector(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
@@ -27,25 +21,6 @@ Offset<Octets> octets(FlatBufferBuilder& builder, const std::string& bytes) {
 
 std::string text_of(const Octets* bytes) {
   return bytes == nullptr ? std::string() : std::string(bytes->begin(), bytes->end());
-}
-
-fb::Bytes32 packed(const std::array<std::uint8_t, 32>& bytes) {
-  return fb::Bytes32(flatbuffers::span<const std::uint8_t, 32>(bytes.data(), bytes.size()));
-}
-
-std::array<std::uint8_t, 32> unpacked(const fb::Bytes32* packed) {
-  std::array<std::uint8_t, 32> bytes{};
-  if (packed != nullptr) std::copy_n(packed->data()->data(), bytes.size(), bytes.begin());
-  return bytes;
-}
-
-/// The root table, once the buffer has been verified; null otherwise.
-template <class Table>
-const Table* root_of(ByteView header) {
-  flatbuffers::Verifier verifier(reinterpret_cast<const std::uint8_t*>(header.data()),
-                                 header.size());
-  if (header.size() > kMaxHeaderBytes || !verifier.VerifyBuffer<Table>(nullptr)) return nullptr;
-  return flatbuffers::GetRoot<Table>(header.data());
 }
 
 Error bad(const char* field) {
@@ -58,11 +33,10 @@ HeaderBytes encode(const Swarm& message) {
   FlatBufferBuilder builder;
   const auto mesh = builder.CreateString(message.mesh);
   const auto own = octets(builder, message.own);
-  const fb::Bytes32 model = packed(message.model_hash.bytes);
-  const fb::Bytes32 after = packed(message.after);
+  const fb::Bytes32 model = packed<fb::Bytes32>(message.model_hash.bytes);
+  const fb::Bytes32 after = packed<fb::Bytes32>(message.after);
   const fb::Span layers(message.layers.begin, message.layers.end);
-  builder.Finish(fb::CreateSwarm(builder, mesh, &model, &layers, &after, own));
-  return finished(builder);
+  return finished(builder, fb::CreateSwarm(builder, mesh, &model, &layers, &after, own));
 }
 
 HeaderBytes encode(const SwarmReply& message) {
@@ -73,13 +47,12 @@ HeaderBytes encode(const SwarmReply& message) {
     records.push_back(fb::CreateSignedRecord(builder, octets(builder, record)));
   }
   const auto all = builder.CreateVector(records);
-  builder.Finish(fb::CreateSwarmReply(builder, all, message.more));
-  return finished(builder);
+  return finished(builder, fb::CreateSwarmReply(builder, all, message.more));
 }
 
 template <>
 Result<Swarm> decode<Swarm>(ByteView header) {
-  const auto* table = root_of<fb::Swarm>(header);
+  const auto* table = verified<fb::Swarm>(header);
   if (table == nullptr) return {Errc::bad_header, "swarm: not a table of the schema"};
   Swarm message;
   if (table->mesh() != nullptr) message.mesh = table->mesh()->str();
@@ -97,7 +70,7 @@ Result<Swarm> decode<Swarm>(ByteView header) {
 
 template <>
 Result<SwarmReply> decode<SwarmReply>(ByteView header) {
-  const auto* table = root_of<fb::SwarmReply>(header);
+  const auto* table = verified<fb::SwarmReply>(header);
   if (table == nullptr) return {Errc::bad_header, "swarm reply: not a table of the schema"};
   SwarmReply message;
   message.more = table->more();
