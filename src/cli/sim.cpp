@@ -21,6 +21,14 @@
 namespace farmesh::cli {
 namespace {
 
+/// A network, as both verbs describe it.
+struct NetworkFlags {
+  double latency_ms = 0;
+  double jitter_ms = 0;
+  double megabytes_per_second = 0;
+  double loss = 0;
+};
+
 struct SimFlags {
   std::vector<std::string> nodes{"12:4:0.5"};
   std::uint32_t sessions = 20;
@@ -28,10 +36,7 @@ struct SimFlags {
   std::uint32_t tokens = 64;
   double seconds = 30;
   double kill_every = 0;
-  double latency_ms = 10;
-  double jitter_ms = 2;
-  double megabytes_per_second = 0;
-  double loss = 0;
+  NetworkFlags network{10, 2};
   double drift = 0;
   bool standby = false;
   std::uint64_t seed = 1;
@@ -40,6 +45,26 @@ struct SimFlags {
 
 Duration milliseconds(double ms) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::milli>(ms));
+}
+
+net::SimConditions conditions_of(const NetworkFlags& flags) {
+  return {milliseconds(flags.latency_ms), milliseconds(flags.jitter_ms),
+          flags.megabytes_per_second * 1e6, flags.loss};
+}
+
+/// `link` and `lost`: what has the bandwidth, and what is sent again.
+void add_network_flags(CLI::App& verb, NetworkFlags& flags, const std::string& link,
+                       const std::string& lost) {
+  add_option_with_default(verb, "--latency", flags.latency_ms, "One way, every " + link, "MS")
+      ->check(CLI::Range(0.0, 10'000.0));
+  add_option_with_default(verb, "--jitter", flags.jitter_ms, "At most, on top", "MS")
+      ->check(CLI::Range(0.0, 10'000.0));
+  add_option_with_default(verb, "--bandwidth", flags.megabytes_per_second,
+                          "Of a " + link + ", one way; 0: no limit", "MB/S")
+      ->check(CLI::Range(0.0, 1e6));
+  add_option_with_default(verb, "--loss", flags.loss, "Share of " + lost + " that are sent again",
+                          "N")
+      ->check(CLI::Range(0.0, 0.5));
 }
 
 /// "COUNT:LAYERS:MS".
@@ -65,8 +90,7 @@ Result<sim::Load> load_of(const SimFlags& flags) {
     if (!kind) return kind.error();
     load.kinds.push_back(*kind);
   }
-  load.network = {milliseconds(flags.latency_ms), milliseconds(flags.jitter_ms),
-                  flags.megabytes_per_second * 1e6, flags.loss};
+  load.network = conditions_of(flags.network);
   load.sessions = flags.sessions;
   load.prompt_tokens = flags.prompt_tokens;
   load.tokens = flags.tokens;
@@ -115,10 +139,7 @@ int simulate(const SimFlags& flags) {
 struct ProxyFlags {
   std::string listen = "127.0.0.1:0";
   std::string to;
-  double latency_ms = 0;
-  double jitter_ms = 0;
-  double megabytes_per_second = 0;
-  double loss = 0;
+  NetworkFlags network;
   double cut_after = 0;
   double cut_for = 0;
   std::uint64_t seed = 1;
@@ -129,8 +150,7 @@ int proxy(const ProxyFlags& flags) {
   net::RoughRoadOptions options;
   options.listen = flags.listen;
   options.to = flags.to;
-  options.conditions = {milliseconds(flags.latency_ms), milliseconds(flags.jitter_ms),
-                        flags.megabytes_per_second * 1e6, flags.loss};
+  options.conditions = conditions_of(flags.network);
   options.cut_after = milliseconds(1'000 * flags.cut_after);
   options.cut_for = milliseconds(1'000 * flags.cut_for);
   options.seed = flags.seed;
@@ -160,15 +180,7 @@ void add_proxy(CLI::App& sim, Run& run) {
       ->option_text("HOST:PORT");
   add_option_with_default(*verb, "--listen", flags->listen, "Where it is dialled instead",
                           "HOST:PORT");
-  add_option_with_default(*verb, "--latency", flags->latency_ms, "One way", "MS")
-      ->check(CLI::Range(0.0, 10'000.0));
-  add_option_with_default(*verb, "--jitter", flags->jitter_ms, "At most, on top", "MS")
-      ->check(CLI::Range(0.0, 10'000.0));
-  add_option_with_default(*verb, "--bandwidth", flags->megabytes_per_second,
-                          "Of a connection, one way; 0: no limit", "MB/S")
-      ->check(CLI::Range(0.0, 1e6));
-  add_option_with_default(*verb, "--loss", flags->loss, "Share of pieces that are sent again", "N")
-      ->check(CLI::Range(0.0, 0.5));
+  add_network_flags(*verb, flags->network, "connection", "pieces");
   add_option_with_default(*verb, "--cut-after", flags->cut_after,
                           "Then nothing passes, and nobody is told; 0: never", "S")
       ->check(CLI::Range(0.0, 86'400.0));
@@ -207,15 +219,7 @@ void add_sim(CLI::App& program, Run& run) {
   add_option_with_default(*verb, "--kill-every", flags->kill_every,
                           "A peer dies so often, and is back after 6 s; 0: never", "S")
       ->check(CLI::Range(0.0, 86'400.0));
-  add_option_with_default(*verb, "--latency", flags->latency_ms, "One way, every link", "MS")
-      ->check(CLI::Range(0.0, 10'000.0));
-  add_option_with_default(*verb, "--jitter", flags->jitter_ms, "At most, on top", "MS")
-      ->check(CLI::Range(0.0, 10'000.0));
-  add_option_with_default(*verb, "--bandwidth", flags->megabytes_per_second,
-                          "Of a link, one way; 0: no limit", "MB/S")
-      ->check(CLI::Range(0.0, 1e6));
-  add_option_with_default(*verb, "--loss", flags->loss, "Share of frames that are sent again", "N")
-      ->check(CLI::Range(0.0, 0.5));
+  add_network_flags(*verb, flags->network, "link", "frames");
   add_option_with_default(*verb, "--drift", flags->drift, "Of the nodes' clocks, fast and slow",
                           "N")
       ->check(CLI::Range(0.0, 0.5));
