@@ -97,6 +97,20 @@ std::size_t kept_pieces(const TempDir& cache) {
   return 0;
 }
 
+/// Gives the demo's weights to whoever asks, once it has said so.
+cli::ChildProcess publish(const std::string& manifest, const std::vector<std::string>& more) {
+  auto publisher = cli::ChildProcess::start(
+      std::vector<std::string>{kProgram, "model", "publish", any_model(), "--out", manifest} +
+      more);
+  REQUIRE(publisher);
+  std::optional<std::string> line;
+  do {
+    line = publisher->read_line(1min);
+    REQUIRE(line);
+  } while (!line->starts_with("seeding at port "));
+  return *std::move(publisher);
+}
+
 }  // namespace
 
 TEST_SUITE("integration/weights") {
@@ -190,16 +204,9 @@ TEST_SUITE("integration/weights") {
     const auto entrance = start_nodes(any_model(), {{0, 1}}, {"--dht-port", std::to_string(port)});
     const std::vector<std::string> mesh{"--bootstrap", "127.0.0.1:" + std::to_string(port)};
     constexpr double kBytesPerSecond = 400'000;
-    auto publisher = cli::ChildProcess::start(
-        std::vector<std::string>{kProgram, "model", "publish", any_model(), "--out", manifest,
-                                 "--seed-mbps", std::to_string(kBytesPerSecond * 8 / 1e6)} +
-        mesh);
-    REQUIRE(publisher);
-    std::optional<std::string> line;
-    do {
-      line = publisher->read_line(1min);
-      REQUIRE(line);
-    } while (!line->starts_with("seeding at port "));
+    auto publisher = publish(
+        manifest,
+        mesh + std::vector<std::string>{"--seed-mbps", std::to_string(kBytesPerSecond * 8 / 1e6)});
 
     const std::string nobody = "http://127.0.0.1:" + std::to_string(free_port());
     const std::vector<std::string> flags =
@@ -218,8 +225,8 @@ TEST_SUITE("integration/weights") {
     MESSAGE(share, " bytes in ", took.count(), " s");
     CHECK(took.count() > 0.5 * share / kBytesPerSecond);
 
-    publisher->signal(SIGTERM);
-    CHECK(publisher->wait() == 0);
+    publisher.signal(SIGTERM);
+    CHECK(publisher.wait() == 0);
     const CacheOf cache(second_cache);
     auto second = cli::NodeProcess::start(
         {.program = kProgram, .model = TestHub::kModel, .layers = {2, all.end}, .more = flags});
@@ -236,15 +243,7 @@ TEST_SUITE("integration/weights") {
     // An entrance, whose own layer comes from a folder.
     const auto entrance = start_nodes(any_model(), {{0, 1}}, {"--dht-port", std::to_string(port)});
     const std::vector<std::string> mesh{"--bootstrap", "127.0.0.1:" + std::to_string(port)};
-    auto publisher = cli::ChildProcess::start(
-        std::vector<std::string>{kProgram, "model", "publish", any_model(), "--out", manifest} +
-        mesh);
-    REQUIRE(publisher);
-    std::optional<std::string> line;
-    do {
-      line = publisher->read_line(1min);
-      REQUIRE(line);
-    } while (!line->starts_with("seeding at port "));
+    auto publisher = publish(manifest, mesh);
 
     const std::string nobody = "http://127.0.0.1:" + std::to_string(free_port());
     const std::vector<std::string> flags =
@@ -265,9 +264,9 @@ TEST_SUITE("integration/weights") {
     CHECK(kept * piece_bytes < share + 8 * piece_bytes);
 
     // The publisher leaves; who wants some of the same layers has them from the first.
-    publisher->signal(SIGTERM);
-    CHECK(publisher->wait() == 0);
-    CHECK(publisher->errors().find("gave ") != std::string::npos);
+    publisher.signal(SIGTERM);
+    CHECK(publisher.wait() == 0);
+    CHECK(publisher.errors().find("gave ") != std::string::npos);
     {
       const CacheOf cache(second_cache);
       nodes.push_back(std::move(start_nodes(TestHub::kModel, {{2, all.end}}, flags).front()));

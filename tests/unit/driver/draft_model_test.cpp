@@ -49,13 +49,7 @@ struct Draft : World {
   Tokens likeliest(Tokens ids, std::uint32_t count) {
     const std::size_t before = ids.size();
     for (; count > 0; --count) {
-      const std::vector<std::byte> rows = alone(head.embedded(ids));
-      std::vector<float> logits(97);
-      model::StandInOptions engine;
-      engine.blocks = {};
-      engine.head = true;
-      REQUIRE(
-          model::make_stand_in_engine(engine)->logits(std::span(rows).last(kRowBytes), 1, logits));
+      const std::vector<float> logits = last_logits(alone(head.embedded(ids)));
       ids.push_back(
           static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
     }

@@ -61,13 +61,7 @@ struct Story : World {
                    std::size_t output = 0) {
     Tokens generated;
     for (; count > 0; --count) {
-      const std::vector<std::byte> rows = alone(head.embedded(ids));
-      std::vector<float> logits(97);
-      model::StandInOptions engine;
-      engine.blocks = {};
-      engine.head = true;
-      REQUIRE(
-          model::make_stand_in_engine(engine)->logits(std::span(rows).last(kRowBytes), 1, logits));
+      const std::vector<float> logits = last_logits(alone(head.embedded(ids)));
       const auto choice = sampling::sample(logits, ids, output++, ids.size(), sampling);
       REQUIRE(choice);
       ids.push_back(choice->id);
@@ -486,13 +480,7 @@ TEST_SUITE("driver/generator") {
     }
     Story story;
     const auto probabilities = [&](const Tokens& ids) {
-      const std::vector<std::byte> rows = alone(story.head.embedded(ids));
-      std::vector<float> logits(97);
-      model::StandInOptions engine;
-      engine.blocks = {};
-      engine.head = true;
-      REQUIRE(
-          model::make_stand_in_engine(engine)->logits(std::span(rows).last(kRowBytes), 1, logits));
+      const std::vector<float> logits = last_logits(alone(story.head.embedded(ids)));
       std::vector<double> words(kWords);
       double sum = 0;
       for (std::uint32_t i = 0; i < kWords; ++i) {

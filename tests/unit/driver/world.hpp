@@ -76,6 +76,16 @@ inline std::vector<std::byte> alone(const Payload& input) {
   return output;
 }
 
+/// What the head makes of the last row of `rows`.
+inline std::vector<float> last_logits(const std::vector<std::byte>& rows) {
+  std::vector<float> logits(97);
+  model::StandInOptions head;
+  head.blocks = {};
+  head.head = true;
+  REQUIRE(model::make_stand_in_engine(head)->logits(std::span(rows).last(kRowBytes), 1, logits));
+  return logits;
+}
+
 struct World {
   Loop loop;
   net::SimNetwork network{loop.clock, {5ms, 1ms, 0}, 1};

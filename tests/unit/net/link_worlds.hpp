@@ -11,6 +11,7 @@
 
 #include "net/tcp_transport.hpp"
 #include "unit/net/loop.hpp"
+#include "unit/net/real_loop.hpp"
 
 namespace farmesh::test {
 
@@ -65,9 +66,7 @@ inline const identity::NodeKey& some_key() {
 }
 
 /// Loopback sockets and the machine's own clock.
-struct TcpWorld {
-  asio::io_context context{1};
-  std::unique_ptr<net::Clock> clock = net::make_real_clock(context);
+struct TcpWorld : RealLoop {
   std::unique_ptr<net::Transport> transport;
   std::unique_ptr<net::Listener> listener;
   std::shared_ptr<net::Link> accepted;  // the last one
@@ -84,35 +83,11 @@ struct TcpWorld {
     return {*dialled, std::move(accepted)};
   }
 
-  /// Runs handlers until `done`; fails the test after ten seconds.
-  void until(const std::function<bool()>& done) {
-    const auto limit = std::chrono::steady_clock::now() + 10s;
-    while (!done()) {
-      context.restart();
-      context.run_one_until(limit);
-      REQUIRE(std::chrono::steady_clock::now() < limit);
-    }
-  }
-
   /// Runs what is ready, and what that makes ready: over loopback, what was sent has arrived.
   void settle() {
     context.restart();
     while (context.poll() > 0) {
     }
-  }
-
-  template <class T>
-  T run(net::Task<T> task) {
-    std::optional<T> value;
-    net::spawn(context.get_executor(), "test", keep(std::move(task), value));
-    until([&] { return value.has_value(); });
-    return std::move(*value);
-  }
-
- private:
-  template <class T>
-  static net::Task<void> keep(net::Task<T> task, std::optional<T>& value) {
-    value.emplace(co_await std::move(task));
   }
 };
 

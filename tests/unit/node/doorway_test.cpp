@@ -9,6 +9,7 @@
 #include "net/tcp_address.hpp"
 #include "net/tcp_transport.hpp"
 #include "unit/discovery/samples.hpp"
+#include "unit/net/real_loop.hpp"
 
 namespace farmesh::node {
 namespace {
@@ -16,29 +17,8 @@ namespace {
 using namespace std::chrono_literals;
 using ConnectionPtr = std::shared_ptr<net::Connection>;
 
-struct World {
-  asio::io_context context{1};
-  std::unique_ptr<net::Clock> clock = net::make_real_clock(context);
-
-  void until(const std::function<bool()>& done) {
-    const auto limit = std::chrono::steady_clock::now() + 30s;
-    while (!done()) {
-      context.restart();
-      context.run_one_until(limit);
-      REQUIRE(std::chrono::steady_clock::now() < limit);
-    }
-  }
-  template <class T>
-  T run(net::Task<T> task) {
-    std::optional<T> value;
-    net::spawn(context.get_executor(), "test", keep(std::move(task), value));
-    until([&] { return value.has_value(); });
-    return std::move(*value);
-  }
-  template <class T>
-  static net::Task<void> keep(net::Task<T> task, std::optional<T>& value) {
-    value.emplace(co_await std::move(task));
-  }
+struct World : test::RealLoop {
+  World() { patience = 30s; }
 };
 
 /// A process that serves, with a directory and a doorway.
