@@ -467,6 +467,7 @@ bool Connection::is_open() const noexcept { return impl_->state == Impl::State::
 const wire::Hello& Connection::remote() const noexcept { return impl_->remote; }
 const wire::Pong& Connection::remote_load() const noexcept { return impl_->remote_load; }
 const std::string& Connection::address() const noexcept { return impl_->address; }
+std::string Connection::remote_endpoint() const { return impl_->link->remote_endpoint(); }
 std::uint8_t Connection::version() const noexcept { return impl_->version; }
 Duration Connection::round_trip() const noexcept { return impl_->round_trip; }
 std::size_t Connection::pending_calls() const noexcept { return impl_->pending.size(); }

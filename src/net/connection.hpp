@@ -92,6 +92,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const wire::Hello& remote() const noexcept;
   const wire::Pong& remote_load() const noexcept;  // as last told; zero before the first pong
   const std::string& address() const noexcept;     // dialled, or the link's remote address
+  std::string remote_endpoint() const;             // as the link has it
   std::uint8_t version() const noexcept;
   Duration round_trip() const noexcept;  // EWMA of pings and hello; zero before the first
   std::size_t pending_calls() const noexcept;

@@ -10,6 +10,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <farmesh/result.hpp>
 
@@ -63,6 +65,10 @@ class Link {
 
   virtual const std::string& remote_address() const noexcept = 0;
 
+  /// Numeric "HOST:PORT" at the other end of the socket: what a dialled name stood for, and of a
+  /// relayed link its relay. Empty where there is no socket.
+  virtual std::string remote_endpoint() const { return {}; }
+
   virtual const LinkIdentity& identity() const noexcept {
     static const LinkIdentity unknown;
     return unknown;
@@ -98,6 +104,13 @@ class Transport {
 
   virtual Result<std::unique_ptr<Listener>> listen(
       const std::string& address, std::function<void(std::shared_ptr<Link>)> on_link) = 0;
+
+  /// Every "HOST:PORT", numeric where there are numbers, that `address` stands for. Fails with
+  /// address_invalid, timeout.
+  virtual Task<Result<std::vector<std::string>>> resolve(std::string address, TimePoint deadline) {
+    static_cast<void>(deadline);
+    co_return std::vector<std::string>{std::move(address)};
+  }
 
   /// Meets the remote that a relay has a ticket for, as a listener would have: the remote dials,
   /// this side accepts. `relay` is the relay's address. Fails as dial() does.

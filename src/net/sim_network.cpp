@@ -254,6 +254,7 @@ class SimLink final : public Link {
   std::size_t queued_bytes() const noexcept override { return end_->travelling_bytes; }
   bool is_open() const noexcept override { return !end_->events->ended(); }
   const std::string& remote_address() const noexcept override { return end_->remote_address; }
+  std::string remote_endpoint() const override { return end_->remote_address; }
   const LinkIdentity& identity() const noexcept override { return end_->identity; }
 
  private:

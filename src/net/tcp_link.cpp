@@ -13,6 +13,7 @@
 #include <asio/post.hpp>
 
 #include "net/link_events.hpp"
+#include "net/tcp_address.hpp"
 #include "net/tcp_transport.hpp"
 #include "wire/messages.hpp"
 
@@ -403,9 +404,11 @@ void Channel::close_socket() {
 
 class TcpLink final : public Link {
  public:
-  TcpLink(std::shared_ptr<Channel> channel, std::string remote_address, LinkIdentity identity)
+  TcpLink(std::shared_ptr<Channel> channel, std::string remote_address, std::string endpoint,
+          LinkIdentity identity)
       : channel_(std::move(channel)),
         remote_address_(std::move(remote_address)),
+        remote_endpoint_(std::move(endpoint)),
         identity_(std::move(identity)) {}
   ~TcpLink() override { channel_->drop(); }
 
@@ -419,11 +422,13 @@ class TcpLink final : public Link {
   bool is_open() const noexcept override { return channel_->is_open(); }
   TimePoint last_progress() const noexcept override { return channel_->last_progress(); }
   const std::string& remote_address() const noexcept override { return remote_address_; }
+  std::string remote_endpoint() const override { return remote_endpoint_; }
   const LinkIdentity& identity() const noexcept override { return identity_; }
 
  private:
   std::shared_ptr<Channel> channel_;
   std::string remote_address_;
+  std::string remote_endpoint_;
   LinkIdentity identity_;
 };
 
@@ -435,9 +440,12 @@ std::shared_ptr<Link> make_tcp_link(std::shared_ptr<TcpShared> shared, asio::ip:
   std::error_code ignored;
   socket.set_option(asio::ip::tcp::no_delay(true), ignored);
   LinkIdentity identity{shared->self.key.id(), tls->remote_id(), shared->self.mesh};
+  std::error_code gone;
+  const asio::ip::tcp::endpoint remote = socket.remote_endpoint(gone);
   auto channel = std::make_shared<Channel>(std::move(shared), std::move(socket), std::move(tls),
                                            std::move(ticket));
   return std::make_shared<TcpLink>(std::move(channel), std::move(remote_address),
+                                   gone ? std::string() : format_endpoint(remote),
                                    std::move(identity));
 }
 

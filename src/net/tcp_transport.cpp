@@ -322,6 +322,21 @@ class TcpTransport final : public Transport {
         std::make_unique<TcpListener>(std::move(acceptor), std::move(*bound)));
   }
 
+  Task<Result<std::vector<std::string>>> resolve(std::string address, TimePoint deadline) override {
+    const Result<HostPort> place = parse_address(address);
+    if (!place) co_return place.error();
+    const auto dial = std::make_shared<Dial>(context_);
+    const TimerId timer = shared_->clock.call_at(deadline, [dial] { dial->expire(); });
+    Task<std::vector<tcp::endpoint>> looking = endpoints_of(dial, *place);
+    const std::vector<tcp::endpoint> found = co_await std::move(looking);
+    shared_->clock.cancel(timer);
+    if (dial->expired) co_return Error{Errc::timeout, place->host + " is not resolved in time"};
+    if (found.empty()) co_return no_address(*place);
+    std::vector<std::string> addresses;
+    for (const tcp::endpoint& endpoint : found) addresses.push_back(format_endpoint(endpoint));
+    co_return addresses;
+  }
+
  private:
   // A socket with whoever proved a key at its other end.
   struct Met {
@@ -367,24 +382,34 @@ class TcpTransport final : public Transport {
     co_return Result<void>();
   }
 
-  // Tries each address of the host in turn; the error of the last one counts.
-  static Task<Result<void>> connect_socket(std::shared_ptr<Dial> dial, HostPort place,
-                                           std::string address) {
+  static Error no_address(const HostPort& place) {
+    return {Errc::address_invalid, place.host + " is not the name of an address"};
+  }
+
+  // Of the host, by asking the system where it is a name; none where there are none.
+  static Task<std::vector<tcp::endpoint>> endpoints_of(std::shared_ptr<Dial> dial, HostPort place) {
     std::vector<tcp::endpoint> endpoints;
     std::error_code error;
     const auto numeric = asio::ip::make_address(place.host, error);
     if (!error) {
       endpoints.emplace_back(numeric, place.port);
-    } else {
-      const std::string port = std::to_string(place.port);
-      auto resolving = dial->resolver.async_resolve(
-          place.host, port, asio::redirect_error(asio::use_awaitable, error));
-      const tcp::resolver::results_type found = co_await std::move(resolving);
-      for (const auto& entry : found) endpoints.push_back(entry.endpoint());
-      if (endpoints.empty()) {
-        co_return Error{Errc::address_invalid, place.host + " is not the name of an address"};
-      }
+      co_return endpoints;
     }
+    const std::string port = std::to_string(place.port);
+    auto resolving = dial->resolver.async_resolve(place.host, port,
+                                                  asio::redirect_error(asio::use_awaitable, error));
+    const tcp::resolver::results_type found = co_await std::move(resolving);
+    for (const auto& entry : found) endpoints.push_back(entry.endpoint());
+    co_return endpoints;
+  }
+
+  // Tries each address of the host in turn; the error of the last one counts.
+  static Task<Result<void>> connect_socket(std::shared_ptr<Dial> dial, HostPort place,
+                                           std::string address) {
+    Task<std::vector<tcp::endpoint>> looking = endpoints_of(dial, place);
+    const std::vector<tcp::endpoint> endpoints = co_await std::move(looking);
+    if (endpoints.empty()) co_return no_address(place);
+    std::error_code error;
     Error last{Errc::io_error, address};
     for (const tcp::endpoint& endpoint : endpoints) {
       if (dial->expired) break;

@@ -82,7 +82,8 @@ void limit_crowds(Graph& graph, std::span<const PeerView> peers) {
   std::vector<std::uint32_t> network(candidates.size());
   std::uint32_t networks = 0;
   for (std::size_t c = 0; c < candidates.size(); ++c) {
-    const std::string name = network_of(peers[candidates[c].index].address);
+    const PeerView& peer = peers[candidates[c].index];
+    const std::string name = network_of(peer.endpoint.empty() ? peer.address : peer.endpoint);
     network[c] = name.empty() ? networks : numbers.emplace(name, networks).first->second;
     networks = std::max(networks, network[c] + 1);
   }

@@ -23,8 +23,9 @@ inline constexpr std::uint32_t kUnknownRoom = ~0u;
 /// from the last sample. A zero mean: not measured.
 struct PeerView {
   std::string address;
-  Span span;         // layers it holds
-  NodeId node_id{};  // for whoever chooses among nodes; not looked at here
+  std::string endpoint;  // numeric, where it was met last; empty: as its address says
+  Span span;             // layers it holds
+  NodeId node_id{};      // for whoever chooses among nodes; not looked at here
   std::string numerics_class;
   bool reachable_by_peers = true;  // false: an in-process stage; it can only come first
   bool relayed = false;            // its frames pass another peer
@@ -83,8 +84,8 @@ using Route = std::vector<wire::Hop>;
 Result<Route> plan(std::span<const PeerView> peers, Span layers, const Policy& policy,
                    std::span<const LinkView> links = {});
 
-/// Names the network of an address: its IPv4 /24 or IPv6 /48. Empty for names, and for loopback
-/// and private addresses, which nobody on the internet can have many of.
+/// Names the network of an address: its IPv4 /24 or IPv6 /48. Empty for names, which say nothing of
+/// it, and for loopback and private addresses, which nobody on the internet can have many of.
 std::string network_of(const std::string& address);
 
 /// What plan() takes figures for: measurements lose weight with age, down to the unknown.

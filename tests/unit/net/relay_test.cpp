@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
+#include <optional>
 
 #include <asio/read.hpp>
 #include <asio/write.hpp>
@@ -125,15 +127,20 @@ struct ThreeNodes : test::TcpWorld {
   net::Task<void> come(wire::RelayTicket ticket) {
     auto meeting = hidden->accept_through(listener->address(), ticket, clock->now() + 5s);
     met.push_back(co_await std::move(meeting));
+    if (serve && met.back()) serve(*met.back());
+  }
+
+  std::string circuit(const NodeId& who, const std::string& through) const {
+    return net::circuit_address(through + "/p2p/" + to_string(relay_key.id()), who);
   }
 
   LinkResult dial(const NodeId& who, const std::string& through = {}) {
     const std::string place = through.empty() ? listener->address() : through;
-    const std::string named = place + "/p2p/" + to_string(relay_key.id());
-    return run(transport->dial(net::circuit_address(named, who), clock->now() + 5s));
+    return run(transport->dial(circuit(who, place), clock->now() + 5s));
   }
 
   bool comes = true;
+  std::function<void(std::shared_ptr<net::Link>)> serve;  // what the hidden node does with links
 };
 
 }  // namespace
@@ -220,6 +227,34 @@ TEST_SUITE("net/relay") {
     nodes.until([&] { return !far.closes.empty(); });
     CHECK(far.closes[0].code == Errc::tls_failed);
     CHECK(far.frames.empty());
+  }
+
+  TEST_CASE("a relay that swallows everything is found by calls that nobody answers") {
+    ThreeNodes nodes;
+    WickedDoor door(nodes.context, nodes.listener->address());
+    std::vector<std::shared_ptr<net::Connection>> served;
+    nodes.serve = [&](std::shared_ptr<net::Link> link) {
+      net::Connection::accept(
+          std::move(link), *nodes.clock, test::identity("hidden"), [](const auto&, wire::Frame) {},
+          {}, [&](const auto& ready) { served.push_back(ready); });
+    };
+    std::optional<Error> ended;
+    net::ConnectionOptions hasty;
+    hasty.ping_interval = 200ms;
+    hasty.ping_timeout = 200ms;
+    const auto made = nodes.run(net::Connection::connect(
+        *nodes.transport, nodes.circuit(nodes.hidden_key.id(), door.address()),
+        test::identity("near"), [](const auto&, wire::Frame) {},
+        [&](const auto&, const Error& error) { ended = error; }, nodes.clock->now() + 5s, hasty));
+    REQUIRE_MESSAGE(made, made.error().to_string());
+    door.armed = true;
+    door.deed = [](std::vector<char>& bytes) { bytes.clear(); };
+    const auto answer = nodes.run((*made)->call(wire::Verb::ping, wire::encode(wire::Ping{}), {},
+                                                nodes.clock->now() + 300ms));
+    REQUIRE_FALSE(answer);
+    CHECK((answer.error().code == Errc::timeout || answer.error().code == Errc::connection_lost));
+    nodes.until([&] { return ended.has_value(); });
+    CHECK(ended->code == Errc::connection_lost);
   }
 
   TEST_CASE("a relay that changes the handshake gets no link made") {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "net/connection.hpp"
@@ -351,6 +352,10 @@ TEST_SUITE("net/tcp") {
       const auto link = world.run(world.transport->dial(dial, world.clock->now() + 5s));
       REQUIRE(link);
       CHECK((*link)->remote_address() == dial);
+      CHECK((*link)->remote_endpoint() == bound);
+      const auto meant = world.run(world.transport->resolve(dial, world.clock->now() + 5s));
+      REQUIRE(meant);
+      CHECK(std::find(meant->begin(), meant->end(), bound) != meant->end());
       world.until([&] { return accepted != nullptr; });
     }
   }

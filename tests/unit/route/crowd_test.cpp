@@ -76,6 +76,23 @@ TEST_SUITE("route/crowd") {
     CHECK(open.size() == 9);
   }
 
+  TEST_CASE("names of one network's peers are of the network where they were met") {
+    std::vector<PeerView> peers;
+    for (int i = 0; i < 50; ++i) {
+      peers.push_back(peer("host-" + std::to_string(i) + ".example:1", {0, 4}, 1ms));
+      peers.back().endpoint = "203.0.113." + std::to_string(i) + ":1";
+    }
+    for (int i = 0; i < 8; ++i) {
+      peers.push_back(peer("198.51." + std::to_string(i) + ".1:1", {0, 4}, 50ms));
+    }
+    Graph graph = limited(peers, {0, 4});
+    int open = 0;
+    for (std::size_t c = 0; c < graph.candidates.size(); ++c) {
+      if (graph.candidates[c].index < 50) open += graph.closed_at(c, 2) == 0 ? 1 : 0;
+    }
+    CHECK(open == 4);  // of 12
+  }
+
   TEST_CASE("a network that is alone keeps all, and nobody's last holder is closed") {
     const std::vector<PeerView> peers{peer("203.0.113.1:1", {0, 2}), peer("203.0.113.2:1", {1, 4}),
                                       peer("203.0.113.3:1", {2, 4}), peer("other:1", {0, 1})};
