@@ -10,6 +10,8 @@
 namespace farmesh::sdk {
 namespace {
 
+constexpr std::uint32_t kMostDraft = 16;  // tokens guessed ahead in one step
+
 class DirectTurn final : public Turn {
  public:
   DirectTurn(std::shared_ptr<const DistributedModel> model, TokenStream stream)
@@ -51,8 +53,8 @@ class DirectTurn final : public Turn {
 
 class Direct final : public Backend {
  public:
-  explicit Direct(DistributedModel model)
-      : model_(std::make_shared<const DistributedModel>(std::move(model))) {}
+  Direct(DistributedModel model, std::uint32_t max_draft)
+      : model_(std::make_shared<const DistributedModel>(std::move(model))), max_draft_(max_draft) {}
 
   MeshResult<std::shared_ptr<Turn>> start(Ask ask) override {
     if (!ask.options.model.empty() && ask.options.model != model_->info().model_id) {
@@ -85,7 +87,7 @@ class Direct final : public Backend {
   }
 
  private:
-  static GenerateOptions options_of(const AskOptions& ask) {
+  GenerateOptions options_of(const AskOptions& ask) const {
     GenerateOptions options;
     options.max_tokens = ask.max_tokens;
     options.sampling = ask.sampling;
@@ -93,6 +95,7 @@ class Direct final : public Backend {
     options.sampling.top_logprobs = 0;
     options.stop = ask.stop;
     options.ignore_eos = ask.ignore_eos;
+    options.max_draft = max_draft_;
     return options;
   }
 
@@ -109,14 +112,16 @@ class Direct final : public Backend {
   }
 
   const std::shared_ptr<const DistributedModel> model_;
+  const std::uint32_t max_draft_;
 };
 
 }  // namespace
 
 MeshResult<std::shared_ptr<Backend>> make_direct_backend(ModelOptions options) {
+  const std::uint32_t max_draft = options.draft_model.empty() ? 0 : kMostDraft;
   Result<DistributedModel> model = DistributedModel::open(std::move(options));
   if (!model) return mesh_error(model.error());
-  return std::shared_ptr<Backend>(std::make_shared<Direct>(*std::move(model)));
+  return std::shared_ptr<Backend>(std::make_shared<Direct>(*std::move(model), max_draft));
 }
 
 }  // namespace farmesh::sdk

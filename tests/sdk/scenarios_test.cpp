@@ -173,8 +173,12 @@ TEST_SUITE("sdk/scenarios") {
     REQUIRE(remote);
     const auto direct = FarMesh::open({.folder = model, .peers = addresses(nodes)});
     REQUIRE(direct);
+    ModelOptions ahead{.folder = model, .peers = addresses(nodes)};
+    ahead.draft_model = model;
+    const auto guessed = FarMesh::open(ahead);
+    REQUIRE(guessed);
 
-    Texts told, told_directly;
+    Texts told, told_directly, told_ahead;
     std::size_t played = 0;
     for (const json& scenario : scenarios()) {
       if (scenario.contains("kill_after") && !coordinator.can_come_back()) {
@@ -182,12 +186,16 @@ TEST_SUITE("sdk/scenarios") {
         continue;
       }
       play(*remote, scenario, told, true, [&coordinator] { coordinator.kill_and_start(); });
-      if (scenario.at("direct").get<bool>()) play(*direct, scenario, told_directly, false, {});
+      if (scenario.at("direct").get<bool>()) {
+        play(*direct, scenario, told_directly, false, {});
+        play(*guessed, scenario, told_ahead, false, {});
+      }
       ++played;
     }
     CHECK(played >= 30);
     for (const char* name : {"text", "a stop string", "a chat", "a conversation", "a seed"}) {
       CHECK(told.at(name) == told_directly.at(name));
+      CHECK(told.at(name) == told_ahead.at(name));
     }
   }
 }
