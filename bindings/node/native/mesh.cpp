@@ -66,6 +66,7 @@ class Mesh final : public Wrap<Mesh, FarMesh> {
     fields.read("apiKey", options.api_key);
     fields.read("baseUrl", options.base_url);
     fields.read("model", options.model);
+    fields.read("connectTimeout", options.connect_timeout);
     fields.read("timeout", options.timeout);
     fields.read_whole("maxRetries", options.max_retries);
     fields.read("caFile", options.ca_file);
@@ -117,6 +118,7 @@ ModelOptions model_options(const Napi::Value& given) {
   fields.read("peers", options.peers);
   fields.read("local", options.local);
   fields.read("remoteHead", options.remote_head);
+  fields.read("draftModel", options.draft_model);
   fields.read_whole("threads", options.threads);
   fields.read("joinTokenFile", options.identity.join_token_file);
   fields.read("precision", options.precision);

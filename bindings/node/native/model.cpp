@@ -108,7 +108,9 @@ GenerateOptions generate_options(const Napi::Value& given) {
   GenerateOptions options;
   options.max_tokens = ask.max_tokens;
   options.sampling = ask.sampling;
-  Fields(given).read_whole("topLogprobs", options.sampling.top_logprobs);
+  const Fields fields(given);
+  fields.read_whole("topLogprobs", options.sampling.top_logprobs);
+  fields.read_whole("maxDraft", options.max_draft);
   options.sampling.seed = ask.seed ? *ask.seed : std::random_device{}();
   options.stop = ask.stop;
   options.ignore_eos = ask.ignore_eos;

@@ -2,7 +2,7 @@
 import * as binding from "../native/binding.cjs";
 import { HttpTransport } from "./http.js";
 import { Mesh } from "./mesh.js";
-import { NativeTransport, type Addon, type DirectOptions } from "./native.js";
+import { NativeTransport, type Addon, type ConnectOptions, type DirectOptions } from "./native.js";
 import { FarMeshError, type FarMeshOptions, type Transport } from "./types.js";
 
 export {
@@ -11,7 +11,7 @@ export {
   type PeerOptions, type Precision, type Rows, type SessionOptions, type Token, type TurnUsage,
 } from "./library.js";
 export { FarStream } from "./mesh.js";
-export type { DirectOptions } from "./native.js";
+export type { ConnectOptions, DirectOptions } from "./native.js";
 export {
   FarMeshError, type AskOptions, type ChatMessage, type DailyEarning, type Earnings, type FailureKind,
   type FarMeshOptions, type Model, type NodeUse, type Prompt, type Status, type Usage,
@@ -22,20 +22,28 @@ const addon = binding.addon as Addon | undefined;
 /** Whether libfarmesh is here: the mesh without a coordinator needs it. */
 export const isNative = addon !== undefined;
 
-function transportOf(options: FarMeshOptions & DirectOptions): Transport {
-  const direct = options.bootstrap !== undefined || options.peers !== undefined || !!options.local;
-  if (!direct) return addon ? new NativeTransport(addon, options, false) : new HttpTransport(options);
+const absent = (what: string) => new FarMeshError("failed", "engine_unavailable",
+  `${what} needs the package's native part: ${binding.problem}`);
+
+/** Of the mesh without a coordinator. */
+function directTransport(options: FarMeshOptions & DirectOptions): Transport {
   if (options.apiKey !== undefined || options.baseUrl !== undefined) {
     throw new TypeError("apiKey and baseUrl are a coordinator's; the mesh itself needs none");
   }
   if (!options.model) {
     throw new TypeError("without a coordinator, model must name the model's folder");
   }
-  if (!addon) {
-    throw new FarMeshError("failed", "engine_unavailable",
-      `The mesh without a coordinator needs the package's native part: ${binding.problem}`);
-  }
+  if (!addon) throw absent("The mesh without a coordinator");
   return new NativeTransport(addon, options, true);
+}
+
+function transportOf(options: FarMeshOptions & ConnectOptions & DirectOptions): Transport {
+  if (options.bootstrap !== undefined || options.peers !== undefined || options.local) {
+    return directTransport(options);
+  }
+  if (addon) return new NativeTransport(addon, options, false);
+  if (options.caFile !== undefined) throw absent("caFile");
+  return new HttpTransport(options);
 }
 
 /**
@@ -46,7 +54,7 @@ function transportOf(options: FarMeshOptions & DirectOptions): Transport {
  * `remoteHead`, the head's weights. `peers` names them instead, `local` computes every layer here.
  */
 export class FarMesh extends Mesh {
-  constructor(options: FarMeshOptions & DirectOptions = {}) {
+  constructor(options: FarMeshOptions & ConnectOptions & DirectOptions = {}) {
     super(transportOf(options));
   }
 }

@@ -1,6 +1,7 @@
 // The library's own types, with the C++ names in camelCase: models, sessions, peers and the ledger.
 // In Node, where the package has its native part for the machine.
 import * as binding from "../native/binding.cjs";
+import { closeOn } from "./ending.js";
 import {
   asArray, nextOf, translated, translatedLater, type Addon, type NativeHidden, type NativeLedger,
   type NativeModel, type NativePeer, type NativeSession, type NativeTokens,
@@ -51,6 +52,8 @@ export interface TurnUsage {
 export interface GenerateOptions extends Omit<AskOptions, "model" | "maxCostFar"> {
   /** Alternatives told with each token, at most 20. */
   topLogprobs?: number;
+  /** Tokens guessed ahead and verified in one step, at most 16: 0. The tokens are the same. */
+  maxDraft?: number;
 }
 
 /**
@@ -76,10 +79,11 @@ export interface SessionOptions {
 
 /** The tokens of one turn, as they are made, for one reader. */
 export class TokenStream implements AsyncIterable<Token> {
+  private ended = () => {};
+
   /** @internal */
   constructor(private readonly tokens: NativeTokens, signal?: AbortSignal) {
-    if (signal?.aborted) this.cancel();
-    signal?.addEventListener("abort", () => this.cancel(), { once: true });
+    this.ended = closeOn(signal, this);
   }
 
   /** So far, or of the whole turn once it has ended. */
@@ -106,7 +110,12 @@ export class TokenStream implements AsyncIterable<Token> {
   }
 
   /** Ends the turn and frees its cache on every peer; the session stays usable. */
-  cancel(): void { this.tokens.close(); }
+  cancel(): void {
+    this.ended();
+    this.tokens.close();
+  }
+  /** As `cancel()`. */
+  close(): void { this.cancel(); }
 }
 
 /** A conversation with a model: one cache serves every turn. */
@@ -177,6 +186,8 @@ export interface OpenOptions {
   local?: boolean;
   /** A peer hosts the head, and sees the tokens. */
   remoteHead?: boolean;
+  /** The folder of a small model with the same tokenizer, which guesses for turns with `maxDraft`. */
+  draftModel?: string;
   /** That compute; 0: one for each core. */
   threads?: number;
   /** What the files call for, if it is not given. */

@@ -1,4 +1,5 @@
 // FarMesh and its streams, over whatever is behind them.
+import { closeOn, closeWhenForgotten } from "./ending.js";
 import type {
   Answer, AskOptions, Earnings, Model, NodeUse, Prompt, Status, Transport, Usage,
 } from "./types.js";
@@ -6,11 +7,12 @@ import type {
 /** An answer as it is made: pieces of text for `for await`, or a web stream. */
 export class FarStream implements AsyncIterable<string> {
   private read = "";
+  private ended = () => {};
 
   /** @internal */
   constructor(private readonly answer: Answer, signal?: AbortSignal) {
-    if (signal?.aborted) this.close();
-    signal?.addEventListener("abort", () => this.close(), { once: true });
+    closeWhenForgotten(this, () => answer.close());
+    this.ended = closeOn(signal, this);
   }
 
   get usage(): Usage { return this.answer.usage; }
@@ -53,7 +55,10 @@ export class FarStream implements AsyncIterable<string> {
   }
 
   /** Ends the answer here and at the other end; what was not read is dropped. Any number of times. */
-  close(): void { this.answer.close(); }
+  close(): void {
+    this.ended();
+    this.answer.close();
+  }
 }
 
 /** The calls of the package, whatever `transport` is. */

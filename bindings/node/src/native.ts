@@ -3,6 +3,14 @@ import type { Audit, Hop, LedgerSession, ModelInfo, Rows, Token, TurnUsage } fro
 import { FarMeshError, type Answer, type AskOptions, type Earnings, type FarMeshOptions, type Model,
   type Prompt, type Status, type Transport, type Usage } from "./types.js";
 
+/** What the library's own HTTP has; a web page's browser decides these. */
+export interface ConnectOptions {
+  /** Milliseconds until a connection stands: 10,000. */
+  connectTimeout?: number;
+  /** PEM of the authorities to trust instead of the system's. */
+  caFile?: string;
+}
+
 export interface DirectOptions {
   /** Where other peers are found: "/ip4/203.0.113.7/tcp/31337" or "HOST:PORT". */
   bootstrap?: string | string[];
@@ -12,6 +20,8 @@ export interface DirectOptions {
   local?: boolean;
   /** A peer hosts the head, and sees the tokens. */
   remoteHead?: boolean;
+  /** The folder of a small model with the same tokenizer, which guesses ahead; the text is the same. */
+  draftModel?: string;
   /** That compute; 0: one for each core. */
   threads?: number;
   joinTokenFile?: string;
@@ -82,7 +92,7 @@ interface NativeMesh {
 export interface Addon {
   version: string;
   Mesh: {
-    connect(options: FarMeshOptions): NativeMesh;
+    connect(options: FarMeshOptions & ConnectOptions): NativeMesh;
     open(options: object): Promise<NativeMesh>;
   };
   Model: { open(options: object): Promise<NativeModel> };
@@ -133,7 +143,7 @@ class NativeAnswer implements Answer {
 export class NativeTransport implements Transport {
   private readonly mesh: Promise<NativeMesh>;
 
-  constructor(addon: Addon, options: FarMeshOptions & DirectOptions, direct: boolean) {
+  constructor(addon: Addon, options: FarMeshOptions & ConnectOptions & DirectOptions, direct: boolean) {
     if (direct) {
       const given = { ...options, bootstrap: asArray(options.bootstrap) };
       this.mesh = translatedLater(addon.Mesh.open(given));

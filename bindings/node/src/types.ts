@@ -54,7 +54,8 @@ export interface AskOptions {
 }
 
 export interface ChatMessage {
-  role: "system" | "user" | "assistant";
+  /** Other strings are what the model's template makes of them. */
+  role: "system" | "user" | "assistant" | (string & {});
   content: string;
 }
 

@@ -58,25 +58,46 @@ test("a session keeps its text and tells its tokens", async () => {
 test("a turn is cancelled in every way, and the session goes on", async () => {
   const session = (await open()).openSession({ bufferTokens: 1 });
   const long = { maxTokens: 300, ignoreEos: true };
-  const controller = new AbortController();
-  for (const end of [(stream) => stream.cancel(), () => controller.abort(), () => {}]) {
+  for (const end of [(stream) => stream.cancel(), (_, by) => by.abort(), () => {}]) {
+    const controller = new AbortController();
     const stream = await session.generate("Once", { ...long, signal: controller.signal });
     for await (const _ of stream) {
-      end(stream);
+      end(stream, controller);
       break;
     }
     assert.equal(stream.usage.finishReason, "cancelled");
     stream.cancel();
   }
   assert.equal(await (await session.generate("x", { signal: AbortSignal.abort() })).text(), "");
-  const more = await session.generate("Again", { maxTokens: 2, ignoreEos: true });
-  await more.text();
+  const { signal } = new AbortController();
+  await session.generate("Once", { ...long, signal });  // and is forgotten
+  let more, told;
+  for (let i = 0; i < 2000 && told === undefined; ++i) {
+    globalThis.gc();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    more = await session.generate("Again", { maxTokens: 2, ignoreEos: true });
+    told = await more.text().catch((error) => assert.equal(error.code, "busy"));
+  }
   assert.equal(more.usage.tokens, 2);
-  for (const wrong of [{ maxTokens: "many" }, { stop: [7] }, { topLogprobs: -1 }]) {
+  for (const wrong of [{ maxTokens: "many" }, { stop: [7] }, { topLogprobs: -1 },
+    { maxDraft: "many" }]) {
     await assert.rejects(session.generate("x", wrong), TypeError);
   }
   await assert.rejects((await session.generate("x", { temperature: -1 })).text(),
     refused("invalid_argument"));
+});
+
+test("what a draft model guesses changes no token", async () => {
+  const options = { maxTokens: 24, temperature: 1, seed: 7, ignoreEos: true };
+  const ids = async (model, more) => {
+    const tokens = [];
+    const stream = await model.openSession().generate("The fox", { ...options, ...more });
+    for await (const token of stream) tokens.push(token.id);
+    return tokens;
+  };
+  const ahead = await open({ draftModel: mesh.model });
+  assert.deepEqual(await ids(ahead, { maxDraft: 8 }), await ids(await open()));
+  await assert.rejects(open({ draftModel: "/nowhere" }), refused("model_not_found"));
 });
 
 test("over three peers hidden states are bit for bit those of one process", async () => {

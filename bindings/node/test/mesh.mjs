@@ -2,6 +2,7 @@
 // what to start, FARMESH_SOURCE where the shared scenarios and the docs are.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,15 +33,18 @@ function stop({ child }) {
   });
 }
 
-/** Below those that the system hands out by itself. */
+/** Whether `open`, given what to call once it listens, does. */
+const listens = (server, open) => new Promise((resolve) => {
+  server.on("error", () => resolve(false));
+  open(() => server.close(() => resolve(true)));
+});
+
+/** Free for TCP and UDP, below those that the system hands out by itself. */
 async function freePort() {
   for (let port = 10_000 + process.pid % 10_000; ; ++port) {
-    const server = createServer();
-    const free = await new Promise((resolve) => {
-      server.on("error", () => resolve(false)).listen(port, "127.0.0.1", () => resolve(true));
-    });
-    await new Promise((resolve) => server.close(resolve));
-    if (free) return port;
+    const [tcp, udp] = [createServer(), createSocket("udp4")];
+    if (await listens(tcp, (then) => tcp.listen(port, "127.0.0.1", then)) &&
+      await listens(udp, (then) => udp.bind(port, "127.0.0.1", then))) return port;
   }
 }
 
@@ -56,10 +60,12 @@ export async function startMesh() {
   const folder = mkdtempSync(join(tmpdir(), "farmesh-sdk-"));
   const env = { XDG_DATA_HOME: folder, LOG_LEVEL: "warning" };
   const serve = (...args) => start(program, args, /^listening on (\S+)/, env);
-  const node = (span) => serve("node", "--model", model, "--layers", span, "--listen", "127.0.0.1:0",
-    "--threads", "1", "--ephemeral");
+  const node = (span, ...args) => serve("node", "--model", model, "--layers", span, "--listen",
+    "127.0.0.1:0", "--threads", "1", "--ephemeral", ...args);
   const half = layers >> 1;
-  const nodes = await Promise.all([node(`0:${half}`), node(`${half}:${layers}`)]);
+  const dht = await freePort();
+  const nodes = [await node(`0:${half}`, "--dht-port", `${dht}`),
+    await node(`${half}:${layers}`, "--bootstrap", `127.0.0.1:${dht}`, "--dht-port", "0")];
   const peers = nodes.map((each) => each.told);
   const redis = await startRedis();
   const key = join(folder, "shared.key");
@@ -70,7 +76,8 @@ export async function startMesh() {
     ...peers.flatMap((at) => ["--peer", at])];
   let coordinator = await serve(...command);
   return {
-    baseUrl: coordinator.told, peers, layers, model, folder, ledger: join(folder, "ledger.sqlite"),
+    baseUrl: coordinator.told, peers, bootstrap: `/ip4/127.0.0.1/tcp/${dht}`, layers, model, folder,
+    ledger: join(folder, "ledger.sqlite"),
     /** Null where there is no Redis: a coordinator then forgets its streams. */
     killAndStart: redis ? async () => {
       await stop(coordinator);

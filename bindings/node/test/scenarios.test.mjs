@@ -2,12 +2,14 @@
 // peers themselves; and what else wants a mesh.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import * as sdk from "@farlabs/sdk";
 import * as web from "@farlabs/sdk/web";
+import { snippets } from "./docs.mjs";
 import { startMesh } from "./mesh.mjs";
 
 const source = process.env.FARMESH_SOURCE;
@@ -71,8 +73,13 @@ const ways = {
   "by fetch, at a coordinator": () => new web.FarMesh({ baseUrl: mesh.baseUrl, maxRetries: 20 }),
   "by the library, at a coordinator": () =>
     new sdk.FarMesh({ baseUrl: mesh.baseUrl, maxRetries: 20 }),
-  "by the library, over the peers": () => new sdk.FarMesh({ peers: mesh.peers, model: mesh.model }),
+  "by the library, over the peers": () =>
+    new sdk.FarMesh({ bootstrap: mesh.bootstrap, model: mesh.model }),
+  "by the library, guessed ahead over the peers": () =>
+    new sdk.FarMesh({ peers: mesh.peers, model: mesh.model, draftModel: mesh.model }),
 };
+
+test("there are scenarios for everything", () => assert.ok(scenarios.length >= 30));
 
 for (const [way, connect] of Object.entries(ways)) {
   test(`every scenario holds ${way}`, async (t) => {
@@ -94,23 +101,10 @@ test("every way tells the same", () => {
   }
 });
 
-const PRODUCT_PAGE = `
-import { FarMesh } from "@farlabs/sdk";
-
-const mesh = new FarMesh({ apiKey: "your-api-key" });
-
-for await (const token of await mesh.chat("Explain quantum computing")) {
-  process.stdout.write(token);
-}
-`;
-const PAGE = new URL("docs/sdk-typescript.md", `file://${source}/`);
-const snippets = readFileSync(PAGE, "utf8").match(/(?<=^```ts\n)[^]*?(?=^```)/gm);
-assert.ok(snippets.length >= 5);
-
 /** What a program says on standard output; it must end well. */
-async function run(program) {
+async function run(program, cwd = new URL(".", import.meta.url)) {
   const child = spawn(process.execPath, ["--input-type=module", "-e", program], {
-    cwd: new URL(".", import.meta.url),
+    cwd,
     env: { ...process.env, FARLABS_BASE_URL: mesh.baseUrl }, stdio: ["ignore", "pipe", "inherit"],
   });
   let said = "";
@@ -119,8 +113,8 @@ async function run(program) {
   return said;
 }
 
-for (const [i, snippet] of [PRODUCT_PAGE, ...snippets].entries()) {
-  test(i === 0 ? "the product page's snippet streams" : "the docs' snippet runs", async () => {
+for (const snippet of snippets) {
+  test("the docs' snippet runs", async () => {
     // The page's addresses and folders are ones that documents use.
     assert.ok(await run(snippet.replace('["203.0.113.7:31330"]', JSON.stringify(mesh.peers))
       .replaceAll('"models/demo"', JSON.stringify(mesh.model))
@@ -135,6 +129,27 @@ test("nothing keeps a program from its end in mid-stream", async () => {
     const first = await stream[Symbol.asyncIterator]().next();
     console.log(first.done);
   `), "false\n");
+});
+
+test("without its native part the same class speaks HTTP, and says what it cannot do", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "farmesh-web-"));
+  const there = join(folder, "node_modules/@farlabs/sdk");
+  mkdirSync(there, { recursive: true });
+  for (const part of ["package.json", "esm", "native/binding.cjs"]) {
+    cpSync(new URL(`../${part}`, import.meta.url), join(there, part), { recursive: true });
+  }
+  const [first, ...codes] = (await run(`
+    import { ContributionLedger, DistributedModel, FarMesh, isNative, Peer } from "@farlabs/sdk";
+    const stream = await new FarMesh().generate("Once upon a time", { maxTokens: 12, temperature: 0 });
+    console.log(JSON.stringify([isNative, await stream.text(), stream.costFar]));
+    for (const call of [() => new FarMesh({ local: true, model: "x" }), () => new FarMesh({ caFile: "x" }),
+      () => DistributedModel.open("x"), () => Peer.start("x", [0, 1]), () => ContributionLedger.open("x")]) {
+      await (async () => call())().catch((error) => console.log(error.code));
+    }
+  `, folder)).trim().split("\n");
+  assert.deepEqual(JSON.parse(first), [false, allTold["by fetch, at a coordinator"].get("text"), "0.0012"]);
+  assert.deepEqual(codes, Array(5).fill("engine_unavailable"));
+  rmSync(folder, { recursive: true });
 });
 
 const isModule = process.features.require_module;

@@ -1,6 +1,7 @@
 // Servers that break, refuse, lie or say nothing, by fetch and by the native part.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { getEventListeners } from "node:events";
 import { readdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { test } from "node:test";
@@ -16,7 +17,10 @@ const ending = (n) => `data: {"choices":[{"text":"","finish_reason":"stop"}]}\ni
 const refusal = (status, code, headers = "") => `HTTP/1.1 ${status}\r\nConnection: close\r\n` +
   `${headers}\r\n{"error":{"message":"No.","code":"${code}"}}`;
 
-/** A server of these answers, one a connection; those after the last are never answered. */
+/**
+ * A server of these answers, one a connection; those after the last are never answered. What is in an
+ * array is said, and the connection left open.
+ */
 async function serve(...answers) {
   const requests = [];
   const open = new Set();
@@ -25,7 +29,9 @@ async function serve(...answers) {
     socket.on("error", () => {}).on("close", () => open.delete(socket));
     socket.once("data", (data) => {
       requests.push(`${data}`);
-      if (answers.length > 0) socket.end(answers.shift());
+      const answer = answers.shift();
+      if (Array.isArray(answer)) socket.write(answer[0]);
+      else if (answer) socket.end(answer);
     });
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -116,6 +122,39 @@ for (const [name, { FarMesh, FarMeshError }] of Object.entries({ web, sdk })) {
     assert.equal(stream.usage.finishReason, "cancelled");
     assert.equal(await stream.text(), "");
     stream.close();
+    server.close();
+  });
+}
+
+for (const [name, { FarMesh }] of Object.entries({ web, sdk })) {
+  test(`${name}: streams that were begun and forgotten end, whatever signal they had`, async () => {
+    const { signal } = new AbortController();
+    const server = await serve(...Array(50).fill([HEAD + piece(1, "Once")]));
+    const mesh = new FarMesh({ baseUrl: server.url, model: "m" });
+    async function begin() {
+      const stream = await mesh.generate("x", { signal });
+      assert.deepEqual(await stream[Symbol.asyncIterator]().next(), { value: "Once", done: false });
+    }
+    await Promise.all(Array.from({ length: 50 }, begin));
+    assert.equal(server.open.size, 50);
+    const left = () => [server.open.size, getEventListeners(signal, "abort").length];
+    for (let i = 0; i < 2000 && left().some((count) => count > 0); ++i) {
+      globalThis.gc();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    assert.deepEqual(left(), [0, 0]);
+    server.close();
+  });
+
+  test(`${name}: a signal keeps nothing of the streams that have ended`, async () => {
+    const { signal } = new AbortController();
+    const server = await serve(HEAD + piece(1, "Once") + ending(2));
+    const mesh = new FarMesh({ baseUrl: server.url, model: "m" });
+    const [whole, closed] = [await mesh.generate("x", { signal }), await mesh.generate("x", { signal })];
+    assert.equal(getEventListeners(signal, "abort").length, 2);
+    assert.equal(await whole.text(), "Once");
+    closed.close();
+    assert.equal(getEventListeners(signal, "abort").length, 0);
     server.close();
   });
 }
