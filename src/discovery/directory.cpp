@@ -6,7 +6,6 @@
 #include "base/digest.hpp"
 #include "base/log.hpp"
 #include "discovery/directory_impl.hpp"
-#include "net/tcp_address.hpp"
 
 namespace farmesh::discovery {
 namespace {
@@ -20,6 +19,9 @@ constexpr int kEagerRounds = 8;                       // that announce: the DHT 
 // Many lookups at once would overflow the socket's buffer with their answers.
 constexpr std::size_t kLookupsAtOnce = 5;
 constexpr std::chrono::milliseconds kLookupPause{20};
+// After a failed contact: a node that lost its relay has another one soon.
+constexpr std::chrono::seconds kLookForMoved[] = {std::chrono::seconds(1), std::chrono::seconds(3),
+                                                  std::chrono::seconds(7)};
 
 std::int64_t system_unix_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -28,14 +30,6 @@ std::int64_t system_unix_ms() {
 }
 
 }  // namespace
-
-std::string dial_address(const NodeRecord& record) {
-  if (!record.relay.empty()) return net::circuit_address(record.relay, record.id);
-  if (record.addresses.empty()) return {};
-  const std::string& address = record.addresses.front();
-  return address.find("/p2p/") == std::string::npos ? address + "/p2p/" + to_string(record.id)
-                                                    : address;
-}
 
 // --- rounds ----------------------------------------------------------------------------------
 
@@ -176,13 +170,19 @@ void Directory::Impl::look_up_items() {
   // A record is renewed every half period and lives for four halves: in its last two and a half
   // it is late.
   const std::int64_t soon = options.unix_ms() + options.refresh.count() * 5 / 4;
-  std::deque<identity::PublicKey> keys;
+  std::vector<identity::PublicKey> keys;
   for (const NodeId& id : table.ending(soon, options.max_items_per_round)) {
     const RecordPtr held = table.find(id);
     if (held && !is_own(id)) keys.push_back(held->record.key);
   }
+  look_up(keys);
+}
+
+void Directory::Impl::look_up(const std::vector<identity::PublicKey>& keys) {
   const bool pacing = !late.empty();
-  late = std::move(keys);
+  for (const identity::PublicKey& key : keys) {
+    if (std::find(late.begin(), late.end(), key) == late.end()) late.push_back(key);
+  }
   if (!pacing) look_up_some();
 }
 
@@ -203,6 +203,26 @@ void Directory::Impl::found_peers(const std::vector<std::string>& addresses) {
   for (const std::string& address : addresses) {
     if (!knows(address)) want(address);
   }
+}
+
+/// Nobody answers at the address any more. The node may be elsewhere, such as behind another relay
+/// after its own has died, and have said so: asked for a few times.
+void Directory::Impl::hide(const NodeId& id, const std::string& address) {
+  if (is_own(id) || !table.hide(id, address, options.unix_ms())) return;
+  changed();
+  for (const std::chrono::seconds after : kLookForMoved) {
+    clock.call_at(clock.now() + after, [weak = weak_from_this(), id] {
+      const auto self = weak.lock();
+      if (self && !self->closed) self->look_for_moved(id);
+    });
+  }
+}
+
+void Directory::Impl::look_for_moved(const NodeId& id) {
+  const RecordPtr held = table.find(id);
+  if (!held || table.is_usable(id)) return;
+  if (rendezvous != nullptr) look_up({held->record.key});
+  for (const auto& [address, connection] : neighbours) want(address);
 }
 
 /// Whether a record tells of the address already: then its node is asked when it is its turn.
@@ -282,9 +302,11 @@ std::vector<RecordPtr> Directory::view() const {
 
 RecordPtr Directory::find(const NodeId& id) const { return impl_->table.find(id); }
 
-void Directory::report_unreachable(const NodeId& id) {
-  if (!impl_->is_own(id) && impl_->table.hide(id, impl_->options.unix_ms())) impl_->changed();
+void Directory::report_unreachable(const NodeId& id, const std::string& address) {
+  impl_->hide(id, address);
 }
+
+const std::optional<Error>& Directory::refusal() const noexcept { return impl_->refusal; }
 
 void Directory::answer(const std::shared_ptr<net::Connection>& connection,
                        const wire::Frame& request) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,8 +83,12 @@ class Directory {
   std::vector<RecordPtr> view() const;
   RecordPtr find(const NodeId& id) const;
 
-  /// A contact with the node failed: it leaves the view at once, until it signs a new record.
-  void report_unreachable(const NodeId& id);
+  /// A contact with the node failed at this address of its record: it leaves the view at once,
+  /// until it signs a new record, or says that it is elsewhere.
+  void report_unreachable(const NodeId& id, const std::string& address);
+
+  /// Why somebody who was asked lets this process not in (join_refused), as told last.
+  const std::optional<Error>& refusal() const noexcept;
 
   /// Answers a `swarm` request from a connection of any room.
   void answer(const std::shared_ptr<net::Connection>& connection, const wire::Frame& request);
@@ -95,9 +100,5 @@ class Directory {
  private:
   std::shared_ptr<Impl> impl_;  // shared with tasks under way
 };
-
-/// Where to dial the node of a record, and no other: "HOST:PORT/p2p/ID", or through its relay.
-/// Empty if nowhere.
-std::string dial_address(const NodeRecord& record);
 
 }  // namespace farmesh::discovery

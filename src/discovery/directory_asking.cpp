@@ -157,11 +157,12 @@ void Directory::Impl::contact_failed(const std::string& address, const Error& er
     const int doublings = std::min(failure.count++, 8);
     failure.until = clock.now() + std::min<Duration>(kFirstBackoff * (1 << doublings), kMaxBackoff);
   }
+  if (error.code == Errc::join_refused) {
+    if (!refusal) log(LogLevel::warning, "discovery", address + ": " + error.to_string());
+    refusal = error;
+  }
   for (const RecordPtr& one : table.usable()) {
-    const auto& addresses = one->record.addresses;
-    const bool its = dial_address(one->record) == address ||
-                     std::find(addresses.begin(), addresses.end(), address) != addresses.end();
-    if (its && !is_own(one->record.id) && table.hide(one->record.id, options.unix_ms())) changed();
+    if (tells_of(one->record, address)) hide(one->record.id, address);
   }
 }
 

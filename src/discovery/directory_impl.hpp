@@ -52,7 +52,10 @@ struct Directory::Impl : std::enable_shared_from_this<Impl> {
   void announce_own();
   void look_for_nodes();
   void look_up_items();
+  void look_up(const std::vector<identity::PublicKey>& keys);
   void look_up_some();
+  void hide(const NodeId& id, const std::string& address);
+  void look_for_moved(const NodeId& id);
   void found_peers(const std::vector<std::string>& addresses);
   void found_item(const DhtItem& item);
 
@@ -87,6 +90,7 @@ struct Directory::Impl : std::enable_shared_from_this<Impl> {
   std::set<std::string> asking;
   std::set<std::string> ended;  // neighbours that are dialled again
   std::map<std::string, Failure> failures;
+  std::optional<Error> refusal;  // of a private mesh, as told last
   net::Event next_round;
   net::Event stored;
   std::function<void()> on_change;

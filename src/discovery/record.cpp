@@ -225,6 +225,26 @@ std::string_view name(RecordFault fault) noexcept {
   return "?";
 }
 
+std::string dial_address(const NodeRecord& record) {
+  if (!record.relay.empty()) return net::circuit_address(record.relay, record.id);
+  if (record.addresses.empty()) return {};
+  const std::string& address = record.addresses.front();
+  return address.find("/p2p/") == std::string::npos ? address + "/p2p/" + to_string(record.id)
+                                                    : address;
+}
+
+bool tells_of(const NodeRecord& record, const std::string& address) {
+  const Result<net::HostPort> there = net::parse_address(address);
+  // That another node does not answer there says nothing of this one.
+  if (!there || (there->id && *there->id != record.id)) return false;
+  const auto is_there = [&there](const std::string& told) {
+    const Result<net::HostPort> place = net::parse_address(told);
+    return place && place->host == there->host && place->port == there->port;
+  };
+  if (!there->relay.empty()) return !record.relay.empty() && is_there(record.relay);
+  return std::any_of(record.addresses.begin(), record.addresses.end(), is_there);
+}
+
 std::string SignedRecord::item() const {
   if (record.wallet_statement.empty()) return bytes;
   std::string without = bytes.substr(0, bytes.size() - record.wallet_statement.size());

@@ -69,6 +69,14 @@ struct NodeRecord {
   std::vector<std::uint8_t> wallet_statement;  // opaque here; empty where it did not travel
 };
 
+/// Where to dial the node of a record, and no other: "HOST:PORT/p2p/ID", or through its relay.
+/// Empty if nowhere.
+std::string dial_address(const NodeRecord& record);
+
+/// Whether `record` says that its node is reached at `address`, in whatever form, or through the
+/// relay that `address` leads through. False where that names another node.
+bool tells_of(const NodeRecord& record, const std::string& address);
+
 /// A record and the bytes that its node signed.
 struct SignedRecord {
   NodeRecord record;

@@ -39,6 +39,7 @@ RecordTable::Outcome RecordTable::take(std::string_view bytes, std::int64_t now_
   const std::int64_t left =
       std::min(record.expires_ms - now_ms, record.expires_ms - record.not_before_ms);
   entry.until = now + std::chrono::milliseconds(left);
+  if (!tells_of(record, entry.hidden_at)) entry.hidden_before = -1;  // it has moved
   entry.signed_record = std::make_shared<const SignedRecord>(std::move(signed_record));
   ++counts_.taken;
   return Outcome::taken;
@@ -55,14 +56,22 @@ bool RecordTable::expire(std::int64_t now_ms, TimePoint now) {
   return lost;
 }
 
-bool RecordTable::hide(const NodeId& id, std::int64_t now_ms) {
+bool RecordTable::hide(const NodeId& id, const std::string& address, std::int64_t now_ms) {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return false;
   Entry& entry = found->second;
+  // A contact where it was before proves nothing.
+  if (!tells_of(entry.signed_record->record, address)) return false;
   const bool was_usable = entry.usable();
   // Its clock may be ahead of ours; what it signed until now does not prove that it lives.
   entry.hidden_before = std::max(now_ms, entry.signed_record->record.not_before_ms);
+  entry.hidden_at = address;
   return was_usable;
+}
+
+bool RecordTable::is_usable(const NodeId& id) const {
+  const auto found = entries_.find(id);
+  return found != entries_.end() && found->second.usable();
 }
 
 std::vector<RecordPtr> RecordTable::usable() const {

@@ -48,9 +48,11 @@ class RecordTable {
 
   /// Forgets what has expired. True when somebody who could be used is gone.
   bool expire(std::int64_t now_ms, TimePoint now);
-  /// The node does not answer: it is not used, nor passed on, until a record says that it signed
-  /// later than this. True when it was usable.
-  bool hide(const NodeId& id, std::int64_t now_ms);
+  /// The node does not answer at `address`: it is not used, nor passed on, until a record says that
+  /// it signed later than this, or that it is elsewhere. True when it was usable, and there by its
+  /// record.
+  bool hide(const NodeId& id, const std::string& address, std::int64_t now_ms);
+  bool is_usable(const NodeId& id) const;
 
   /// Records of living nodes that serve something of the model, by node id.
   std::vector<RecordPtr> usable() const;
@@ -78,7 +80,8 @@ class RecordTable {
   struct Entry {
     RecordPtr signed_record;
     TimePoint until{};                // by our clock: a fast clock elsewhere buys no longer life
-    std::int64_t hidden_before = -1;  // records signed up to here are not believed to be alive
+    std::int64_t hidden_before = -1;  // records signed up to here are not believed to be alive …
+    std::string hidden_at;            // … at this address
     bool usable() const noexcept {
       const NodeRecord& record = signed_record->record;
       return !record.leaving && record.not_before_ms > hidden_before;

@@ -87,7 +87,7 @@ driver::PeerClaims claims_of(const discovery::NodeRecord& record) {
 
 void Mesh::report_unreachable(const std::string& address) {
   const Result<net::HostPort> at = net::parse_address(address);
-  if (at && at->id) directory_->report_unreachable(*at->id);
+  if (at && at->id) directory_->report_unreachable(*at->id, address);
 }
 
 Mesh::~Mesh() {

@@ -155,6 +155,28 @@ TEST_SUITE("discovery/dht") {
     CHECK(second.error().code == Errc::io_error);
   }
 
+  TEST_CASE("BitTorrent's own DHT is entered where that was asked for, and else nowhere") {
+    DhtOptions options;
+    options.bootstrap = {{"203.0.113.7:31337", ""}};
+    CHECK(discovery::engine_options(options).routers.empty());
+    CHECK(discovery::engine_options(options).bootstrap ==
+          std::vector<std::string>{"203.0.113.7:31337"});
+    options.public_dht = true;
+    CHECK_FALSE(discovery::engine_options(options).routers.empty());
+    CHECK(discovery::engine_options(options).bootstrap.size() == 1);
+    CHECK_FALSE(discovery::engine_options(options).local);
+  }
+
+  TEST_CASE("where nodes meet depends on mesh, model and layers, each") {
+    const auto key = discovery::rendezvous_key("far-mesh", test::some_model(), 0);
+    CHECK(key == discovery::rendezvous_key("far-mesh", test::some_model(), 0));
+    CHECK(key != discovery::rendezvous_key("lab", test::some_model(), 0));
+    CHECK(key != discovery::rendezvous_key("far-mesh", ModelHash{{8}}, 0));
+    CHECK(key != discovery::rendezvous_key("far-mesh", test::some_model(), 1));
+    CHECK(discovery::rendezvous_key("far-mesh", test::some_model(), 1) !=
+          discovery::rendezvous_key("far-mesh", test::some_model(), 11));
+  }
+
   TEST_CASE("addresses of this machine and of private networks are told from public ones") {
     for (const char* address : {"127.0.0.1:1", "10.1.2.3:1", "192.168.0.1:1", "172.16.0.1:1",
                                 "[::1]:1", "[fd00::1]:1", "localhost:1"}) {

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <set>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -74,7 +75,8 @@ struct World {
 /// A process with a directory; with a span it serves and answers, as a peer does.
 class Node {
  public:
-  Node(World& world, std::uint8_t number, Span span, bool with_dht = true)
+  Node(World& world, std::uint8_t number, Span span, bool with_dht = true,
+       std::size_t max_neighbours = 8)
       : host("n" + std::to_string(number)),
         key(test::key_of(number)),
         transport(world.network.host(host, key.id())),
@@ -84,6 +86,7 @@ class Node {
     options.num_layers = 12;
     options.unix_ms = [&world] { return world.unix_ms(); };
     options.hello.node_id = key.id();
+    options.max_neighbours = max_neighbours;
     directory = std::make_unique<Directory>(*transport, with_dht ? &rendezvous : nullptr, options);
     if (!span.empty()) serve(world, span);
     directory->start();
@@ -97,6 +100,15 @@ class Node {
 
   std::string address() const { return host + ":1"; }
 
+  /// Nobody is where it was.
+  void move_to(World& world, const std::string& address) {
+    told = address;
+    listener.reset();
+    for (const auto& connection : std::exchange(accepted, {})) connection->close();
+    listen(world);
+    directory->renew();
+  }
+
   const std::string host;
   const identity::NodeKey key;
   std::unique_ptr<net::Transport> transport;
@@ -104,12 +116,13 @@ class Node {
   std::unique_ptr<Directory> directory;
   std::unique_ptr<net::Listener> listener;
   std::set<std::shared_ptr<Connection>> accepted;
+  std::string told = address();
 
  private:
-  void serve(World& world, Span span) {
+  void listen(World& world) {
     wire::Hello hello;
     hello.node_id = key.id();
-    auto listening = transport->listen(address(), [this, &world, hello](auto link) {
+    auto listening = transport->listen(told, [this, &world, hello](auto link) {
       Connection::Identity identity;
       identity.hello = [hello] { return hello; };
       Connection::accept(
@@ -122,9 +135,13 @@ class Node {
     });
     REQUIRE(listening);
     listener = *std::move(listening);
+  }
+
+  void serve(World& world, Span span) {
+    listen(world);
     directory->publish(key, 1, [this, span] {
       NodeRecord record = test::some_record(span);
-      record.addresses = {address()};
+      record.addresses = {told};
       return record;
     });
   }
@@ -188,7 +205,10 @@ TEST_SUITE("discovery/directory") {
     world.loop.pass(2s);
     REQUIRE(client.seen() == ids({&a, &b}));
     world.network.kill(b.host);
+    b.directory.reset();  // it signs nothing more
     world.loop.pass(5s);
+    CHECK(client.seen() == ids({&a}));
+    world.loop.pass(1min);
     CHECK(client.seen() == ids({&a}));
   }
 
@@ -220,10 +240,34 @@ TEST_SUITE("discovery/directory") {
     Node a(world, 1, {0, 12});
     Node client(world, 9, {});
     world.loop.pass(2s);
-    client.directory->report_unreachable(a.key.id());
+    client.directory->report_unreachable(a.key.id(), a.address());
     CHECK(client.seen().empty());
     world.loop.pass(65s);
     CHECK(client.seen() == ids({&a}));
+  }
+
+  TEST_CASE(
+      "a node that went elsewhere, as when its relay died, is back seconds after the contact") {
+    World world;
+    Node a(world, 1, {0, 6});
+    Node b(world, 2, {6, 12});
+    Node client(world, 9, {}, true, /*max_neighbours=*/0);  // it hears of b by others alone
+    world.loop.pass(2min);
+    REQUIRE(client.seen() == ids({&a, &b}));
+    const std::string before = b.told;
+    for (const bool said_first : {true, false}) {
+      CAPTURE(said_first);
+      if (said_first) b.move_to(world, "n2:7");
+      world.loop.pass(1s);
+      client.directory->report_unreachable(b.key.id(), said_first ? before : "n2:7");
+      CHECK(client.seen() == ids({&a}));
+      if (!said_first) b.move_to(world, "n2:8");
+      world.loop.pass(8s);
+      CHECK(client.seen() == ids({&a, &b}));
+      // What fails where it was before takes nobody out.
+      client.directory->report_unreachable(b.key.id(), before);
+      CHECK(client.seen() == ids({&a, &b}));
+    }
   }
 
   TEST_CASE("a node that leaves says so, and is gone for all who ask") {

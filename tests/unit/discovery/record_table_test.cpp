@@ -79,10 +79,13 @@ TEST_SUITE("discovery/record table") {
   TEST_CASE("a hidden node comes back with what it signs later, not with what it signed before") {
     RecordTable table(options());
     take(table, 1, with_sequence(5));
-    CHECK(table.hide(test::key_of(1).id(), kNowMs + 10'000));
+    const NodeId id = test::key_of(1).id();
+    const std::string address = "10.0.0.7:31330";
+    CHECK(table.hide(id, address, kNowMs + 10'000));
     CHECK(table.usable().empty());
+    CHECK_FALSE(table.is_usable(id));
     CHECK(table.page({}, 10, 10'000).records.empty());
-    CHECK_FALSE(table.hide(test::key_of(1).id(), kNowMs + 10'000));
+    CHECK_FALSE(table.hide(id, address, kNowMs + 10'000));
 
     NodeRecord before = with_sequence(6);
     before.not_before_ms += 9'000;
@@ -92,6 +95,31 @@ TEST_SUITE("discovery/record table") {
     after.not_before_ms += 10'001;
     take(table, 1, after);
     CHECK(table.usable().size() == 1);
+  }
+
+  TEST_CASE("a contact hides a node where its record says it is, and not once it is elsewhere") {
+    RecordTable table(options());
+    const NodeId id = test::key_of(1).id();
+    const std::string named = "/p2p/" + to_string(id);
+    take(table, 1, with_sequence(5));
+    CHECK_FALSE(table.hide(id, "10.0.0.7:31331" + named, kNowMs + 10'000));
+    CHECK_FALSE(table.hide(id, "10.0.0.8:31330", kNowMs + 10'000));
+    // Somebody else announced this address, and another key answered: no harm to whose it is.
+    const std::string liar = "/p2p/" + to_string(test::key_of(66).id());
+    CHECK_FALSE(table.hide(id, "10.0.0.7:31330" + liar, kNowMs + 10'000));
+    CHECK(table.hide(id, "/ip4/10.0.0.7/tcp/31330" + named, kNowMs + 10'000));
+
+    // It said so before the contact failed, and it came late.
+    NodeRecord moved = with_sequence(6);
+    moved.not_before_ms += 9'000;
+    moved.addresses.clear();
+    moved.relay = "10.0.0.9:31330/p2p/" + to_string(test::key_of(9).id());
+    take(table, 1, moved);
+    CHECK(table.is_usable(id));
+    CHECK_FALSE(table.hide(id, "10.0.0.7:31330" + named, kNowMs + 11'000));
+    CHECK_FALSE(table.hide(id, moved.relay + "/p2p-circuit" + liar, kNowMs + 11'000));
+    CHECK(table.hide(id, discovery::dial_address(table.find(id)->record), kNowMs + 11'000));
+    CHECK_FALSE(table.is_usable(id));
   }
 
   TEST_CASE("what is not believed is counted by its fault and changes nothing") {
