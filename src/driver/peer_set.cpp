@@ -50,6 +50,12 @@ Known* PeerSet::Impl::find(const std::string& address) {
 
 Known& PeerSet::Impl::find_or_add(const std::string& address) {
   if (Known* known = find(address)) return *known;
+  // Whoever still refers to a forgotten one by a connection that has ended does nothing with it.
+  if (Known* known = find({})) {
+    *known = Known();
+    known->address = address;
+    return *known;
+  }
   peers.push_back(std::make_unique<Known>());
   peers.back()->address = address;
   return *peers.back();
@@ -142,6 +148,7 @@ PeerSet::Impl::Connected PeerSet::Impl::welcome(Known& peer, Connected connectio
   }
   adopt(service);
   peer.node_id = (*connection)->remote().node_id;
+  peer.endpoint = (*connection)->remote_endpoint();
   peer.connection = *connection;
   peer.service = service;
   ask_for_missed_receipts(**connection);
@@ -281,6 +288,16 @@ PeerSet::~PeerSet() {
 
 void PeerSet::add(const std::string& address) { impl_->find_or_add(address); }
 
+void PeerSet::forget(const std::string& address) {
+  Known* peer = address.empty() ? nullptr : impl_->find(address);
+  if (peer == nullptr || peer->connection || peer->dialling || peer->refreshing || peer->local)
+    return;
+  peer->address.clear();
+  std::erase_if(impl_->links, [&](const auto& link) {
+    return link.first.first == address || link.first.second == address;
+  });
+}
+
 net::Task<Result<void>> PeerSet::add_local(std::string name, std::shared_ptr<net::Link> link) {
   const std::shared_ptr<Impl> impl = impl_;
   Known& peer = impl->find_or_add(name);
@@ -305,7 +322,7 @@ net::Task<std::vector<std::pair<std::string, Error>>> PeerSet::connect_all(TimeP
   // By number: whoever is told of a dial that failed at once may add a peer.
   for (std::size_t i = 0; i < impl->peers.size(); ++i) {
     Known& peer = *impl->peers[i];
-    if (peer.connection || peer.local) continue;
+    if (peer.connection || peer.local || peer.address.empty()) continue;
     if (!even_banned && now < peer.banned_until) continue;
     ++round->pending;
     net::spawn(impl->clock().executor(), "driver dial",

@@ -62,6 +62,9 @@ class PeerSet {
   PeerSet& operator=(const PeerSet&) = delete;
 
   void add(const std::string& address);
+  /// Nobody is to be expected there any more: out of the view, and not dialled, until it is added
+  /// or asked for again. Not for a peer that is connected.
+  void forget(const std::string& address);
   /// A stage in this process, reached through a pipe; `name` takes the place of an address.
   net::Task<Result<void>> add_local(std::string name, std::shared_ptr<net::Link> link);
 

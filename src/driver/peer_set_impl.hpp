@@ -21,11 +21,12 @@ namespace farmesh::driver {
 
 /// One address, whoever answers there.
 struct Known {
-  std::string address;
+  std::string address;  // empty: forgotten, and free for another
   bool local = false;
   std::shared_ptr<net::Connection> connection;  // open, or none
   std::shared_ptr<net::Event> dialling;         // while a dial is under way; set at its end
   NodeId node_id{};                             // that the latest connection proved
+  std::string endpoint;                         // numeric, of that connection
   std::optional<wire::Service> service;         // as last told
   bool other_class = false;                     // refused for that alone
   Duration round_trip{};                        // EWMA of what refresh() measured

@@ -13,7 +13,7 @@ constexpr std::size_t kMaxLinks = 65'536;
 }  // namespace
 
 bool PeerSet::Impl::in_view(const Known& peer, bool any_class) const {
-  if (!peer.service || peer.service->span.empty()) return false;
+  if (peer.address.empty() || !peer.service || peer.service->span.empty()) return false;
   if (peer.other_class && !any_class) return false;
   return !peer.local || peer.connection != nullptr;
 }
@@ -26,6 +26,7 @@ std::vector<route::PeerView> PeerSet::view(bool any_class) const {
     if (!impl_->in_view(*peer, any_class)) continue;
     route::PeerView view;
     view.address = peer->address;
+    view.endpoint = peer->endpoint;
     view.span = peer->service->span;
     view.node_id = peer->node_id;
     view.numerics_class = peer->service->numerics_class;

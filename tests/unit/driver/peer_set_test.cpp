@@ -1,5 +1,8 @@
 #include "driver/peer_set.hpp"
 
+#include <set>
+#include <string>
+
 #include <doctest/doctest.h>
 
 #include "unit/driver/world.hpp"
@@ -172,6 +175,42 @@ TEST_SUITE("driver/peer_set") {
     world.loop.pass(1s);
     CHECK(world.set.view().at(0).queued_rows != 7);
     CHECK(world.set.view().at(0).place == "eu");
+  }
+
+  TEST_CASE("a forgotten peer is out of the view, is not dialled, and may come back") {
+    World world;
+    world.add("a", {0, 6});
+    world.add("b", {0, 6});
+    world.connect();
+    world.set.forget("b:1");  // connected: it stays
+    CHECK(world.set.view().size() == 2);
+    world.network.kill("b");
+    world.loop.pass(1s);
+    world.set.forget("b:1");
+    world.set.forget("nobody:1");
+    REQUIRE(world.set.view().size() == 1);
+    CHECK(world.set.view()[0].address == "a:1");
+    CHECK(world.loop.run(world.set.connect_all(world.loop.after(5s), true)).empty());
+    world.set.report_claims("b:1", {});
+    world.set.report_failure("b:1", {Errc::timeout, "late"});
+
+    world.add("c", {0, 6});  // in its place
+    world.network.revive("b");
+    world.set.add("b:1");
+    world.connect();
+    std::set<std::string> seen;
+    for (const route::PeerView& peer : world.set.view()) seen.insert(peer.address);
+    CHECK(seen == std::set<std::string>{"a:1", "b:1", "c:1"});
+  }
+
+  TEST_CASE("where a peer was met is in the view, after it was lost as well") {
+    World world;
+    world.add("203.0.113.7", {0, 6});
+    world.connect();
+    CHECK(world.set.view().at(0).endpoint == "203.0.113.7:1");
+    world.network.kill("203.0.113.7");
+    world.loop.pass(1s);
+    CHECK(world.set.view().at(0).endpoint == "203.0.113.7:1");
   }
 
   TEST_CASE("a silent address fails with timeout within the dial timeout") {
