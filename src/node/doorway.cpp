@@ -27,6 +27,7 @@ using discovery::RecordPtr;
 
 constexpr int kAgree = 2;                          // as many that say the same are believed
 constexpr std::size_t kMaxAsked = 6;               // until so many agree
+constexpr std::size_t kMaxAnnounced = 4;           // numbers that one name stands for
 constexpr std::size_t kMaxRelays = 8;              // dialled in search of one
 constexpr std::size_t kCompared = 3;               // of those, the nearest is taken
 constexpr int kMaxArriving = 16;                   // through the relay, at once
@@ -83,6 +84,7 @@ struct Doorway::State : std::enable_shared_from_this<State> {
   }
 
   static net::Task<void> run(std::shared_ptr<State> self);
+  static net::Task<void> resolve_own(std::shared_ptr<State> self);
   static net::Task<Finding> ask_others(std::shared_ptr<State> self);
   static net::Task<std::optional<std::string>> ask_one(std::shared_ptr<State> self,
                                                        std::string whom, std::string first);
@@ -98,6 +100,7 @@ struct Doorway::State : std::enable_shared_from_this<State> {
 
   std::vector<RecordPtr> direct_peers();
   std::vector<std::string> own_addresses(const std::string& seen) const;
+  bool cannot_be_tried(const std::string& seen) const;
   TimePoint check_at() const;
   TimePoint next_look() const;
   Ways ways() const;
@@ -113,6 +116,7 @@ struct Doorway::State : std::enable_shared_from_this<State> {
   Events events;
   Verdict verdict = Verdict::unknown;
   std::string address;            // that is announced while it is not hidden
+  std::vector<std::string> own;   // numeric, what options.announced stands for
   std::uint16_t router_port = 0;  // 0: none
   ConnectionPtr relay;
   std::string relay_address;  // "HOST:PORT/p2p/ID", of the connection
@@ -122,12 +126,14 @@ struct Doorway::State : std::enable_shared_from_this<State> {
   discovery::ReachDesk reach;
   discovery::RelayDesk relay_desk;
   net::Event again;
-  TimePoint check_due{};      // at the latest
-  TimePoint check_allowed{};  // at the earliest, when something has changed
-  bool thin = true;           // too few could tell
-  bool view_changed = false;  // since others were asked
-  bool told_nothing = false;  // that nobody could tell has been said
-  bool told_closed = false;   // that no relay has room has been said
+  TimePoint check_due{};         // at the latest
+  TimePoint check_allowed{};     // at the earliest, when something has changed
+  bool thin = true;              // too few could tell
+  bool view_changed = false;     // since others were asked
+  bool untried = false;          // the announced name leads where nobody is asked to dial
+  bool told_nothing = false;     // that nobody could tell has been said
+  bool told_unresolved = false;  // that the name is none has been said
+  bool told_closed = false;      // that no relay has room has been said
   bool closed = false;
   std::mt19937 random;
 };
@@ -135,11 +141,13 @@ struct Doorway::State : std::enable_shared_from_this<State> {
 // --- asking ----------------------------------------------------------------------------------
 
 net::Task<void> Doorway::State::run(std::shared_ptr<State> self) {
-  const bool checks = !discovery::numeric_host(self->options.announced).empty();
   while (!self->closed) {
     self->again.reset();
     const TimePoint now = self->clock.now();
-    if (checks && now >= self->check_at()) {
+    if (now >= self->check_at()) {
+      auto resolving = resolve_own(self);
+      co_await std::move(resolving);
+      if (self->closed) co_return;
       auto asking = ask_others(self);
       const Finding finding = co_await std::move(asking);
       if (self->closed) co_return;
@@ -159,6 +167,25 @@ net::Task<void> Doorway::State::run(std::shared_ptr<State> self) {
     const bool changed = co_await self->again.wait(due);
     if (changed) co_await self->clock.sleep_until(self->clock.now() + kSettle);
   }
+}
+
+/// Others dial numbers alone when they are asked. A name is looked up anew each time: it may be
+/// another's by now, and that others then meet another key is found out here.
+net::Task<void> Doorway::State::resolve_own(std::shared_ptr<State> self) {
+  auto resolving = self->transport.resolve(self->options.announced,
+                                           self->clock.now() + self->options.dial_timeout);
+  const Result<std::vector<std::string>> found = co_await std::move(resolving);
+  if (!found) {
+    if (!std::exchange(self->told_unresolved, true)) {
+      tell(LogLevel::warning, "the announced address: " + found.error().to_string());
+    }
+    self->own.clear();
+    co_return;
+  }
+  self->told_unresolved = false;
+  self->own = *found;
+  if (self->own.size() > kMaxAnnounced) self->own.resize(kMaxAnnounced);
+  self->options.hello.listen_address = self->own.front();
 }
 
 TimePoint Doorway::State::check_at() const {
@@ -226,6 +253,10 @@ net::Task<std::optional<std::string>> Doorway::State::ask_one(std::shared_ptr<St
       break;
     }
     if (reply->reached) co_return candidate;
+    if (self->cannot_be_tried(reply->seen)) {
+      self->untried = true;
+      co_return std::nullopt;
+    }
     tried.push_back(candidate);
     left = self->own_addresses(reply->seen);
     std::erase_if(left, [&](const std::string& one) {
@@ -235,11 +266,19 @@ net::Task<std::optional<std::string>> Doorway::State::ask_one(std::shared_ptr<St
   co_return std::string();
 }
 
+/// A name that leads nowhere from here, or to a private address that is not the one this node comes
+/// from, such as a load balancer's: nobody dials that for a stranger, and its owner knows.
+bool Doorway::State::cannot_be_tried(const std::string& seen) const {
+  if (!discovery::numeric_host(options.announced).empty()) return false;
+  return std::none_of(own.begin(), own.end(), [&](const std::string& one) {
+    return discovery::may_reach(one, seen, options.hello.listen_address);
+  });
+}
+
 /// Where it might be reached by one who sees it come from the host `seen`.
 std::vector<std::string> Doorway::State::own_addresses(const std::string& seen) const {
-  std::vector<std::string> all;
-  if (const auto announced = net::parse_address(options.announced))
-    all.push_back(plain(*announced));
+  std::vector<std::string> all = own;
+  if (all.empty()) all.push_back(options.announced);  // nobody dials that; they tell `seen`
   if (seen.empty()) return all;
   net::HostPort place;
   place.host = seen;
@@ -251,7 +290,7 @@ std::vector<std::string> Doorway::State::own_addresses(const std::string& seen) 
 }
 
 void Doorway::State::judge(const Finding& finding) {
-  thin = finding.told < kAgree;
+  thin = finding.told < kAgree && !std::exchange(untried, false);
   const TimePoint now = clock.now();
   check_allowed = now + (finding.asked > 0 ? Duration(kAskAgain) : Duration(kSettle));
   check_due = now + options.recheck;
@@ -266,11 +305,14 @@ void Doorway::State::judge(const Finding& finding) {
   const Verdict found = way.empty() ? Verdict::hidden : Verdict::direct;
   const int voices = finding.votes.at(way);
   if (found == Verdict::direct) {
-    if (verdict != found || address != way) {
+    // A name that leads here is what others are told, whatever its number is today.
+    const bool as_announced = std::find(own.begin(), own.end(), way) != own.end();
+    const std::string announces = as_announced ? options.announced : way;
+    if (verdict != found || address != announces) {
       tell(LogLevel::info,
            fmt::format("reached at {} by {} of {} peers", way, voices, finding.told));
     }
-    address = way;
+    address = announces;
     told_closed = false;
     if (const ConnectionPtr kept = std::exchange(relay, nullptr)) kept->close();
   } else if (verdict != found) {

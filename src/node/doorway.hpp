@@ -21,9 +21,9 @@
 namespace farmesh::node {
 
 struct DoorwayOptions {
-  wire::Hello hello;       // to those who are asked
-  std::string announced;   // an address of this node; where it is no numeric one, nobody is asked
-  std::uint16_t port = 0;  // TCP, that it listens at
+  wire::Hello hello;          // to those who are asked
+  std::string announced;      // an address of this node; a name is resolved before others are asked
+  std::uint16_t port = 0;     // TCP, that it listens at
   net::RelayLimits relaying;  // what it does for others, while it is no hidden node itself
   std::chrono::milliseconds dial_timeout{5'000};
   std::chrono::milliseconds recheck{600'000};

@@ -29,7 +29,8 @@ struct Node {
     std::chrono::milliseconds recheck{600'000};
   };
 
-  Node(World& w, std::uint8_t number, const std::vector<std::string>& contacts, Kind kind)
+  Node(World& w, std::uint8_t number, const std::vector<std::string>& contacts, Kind kind,
+       bool by_name = false)
       : world(w),
         key(test::key_of(number)),
         transport(net::make_tcp_transport(w.context, *w.clock, key)) {
@@ -39,6 +40,7 @@ struct Node {
     options.num_layers = 12;
     directory = std::make_unique<discovery::Directory>(*transport, nullptr, options);
     for (const std::string& contact : contacts) directory->add_contact(contact);
+    if (by_name) kind.announced = "localhost" + address().substr(address().rfind(':'));
     open_doorway(kind);
     directory->on_change([this] { doorway->look_again(); });
     directory->publish(key, 1, [this] {
@@ -165,6 +167,40 @@ TEST_SUITE("node/doorway") {
     world.until([&] { return third.changes > 0; });
     CHECK(third.doorway->ways() == Doorway::Ways{{third.address()}, {}});
     const std::string id = to_string(third.key.id());
+    world.until([&] { return Node::heard_by(first, third) == third.address() + "/p2p/" + id; });
+  }
+
+  TEST_CASE("a name that leads to the node is told, its number of today is not") {
+    World world;
+    Node first(world, 1, {}, {});
+    Node second(world, 2, {first.address()}, {});
+    Node third(world, 3, {first.address()}, {}, /*by_name=*/true);
+    const std::string name = "localhost" + third.address().substr(third.address().rfind(':'));
+    const std::string there = name + "/p2p/" + to_string(third.key.id());
+    world.until([&] {
+      return third.doorway->bandwidth_kbps() > 0 && Node::heard_by(first, third) == there;
+    });
+    CHECK(third.doorway->ways() == Doorway::Ways{{name}, {}});
+    CHECK(third.changes == 0);
+    const auto link = world.run(first.transport->dial(there, world.clock->now() + 5s));
+    REQUIRE_MESSAGE(link, link.error().to_string());
+  }
+
+  TEST_CASE("a name that leads to another's address is not told: others met another key there") {
+    World world;
+    Node first(world, 1, {}, {});
+    Node second(world, 2, {first.address()}, {});
+    Node::Kind mistaken;
+    mistaken.announced = "localhost" + second.address().substr(second.address().rfind(':'));
+    Node third(world, 3, {first.address()}, mistaken);
+    world.until([&] { return third.changes > 0; });
+    CHECK(third.doorway->ways() == Doorway::Ways{{third.address()}, {}});
+    // Whoever believed it meanwhile met another key too, and leaves third alone until it says more.
+    const std::string id = to_string(third.key.id());
+    const auto met = world.run(
+        first.transport->dial(mistaken.announced + "/p2p/" + id, world.clock->now() + 5s));
+    REQUIRE_FALSE(met);
+    CHECK(met.error().code == Errc::identity_mismatch);
     world.until([&] { return Node::heard_by(first, third) == third.address() + "/p2p/" + id; });
   }
 
