@@ -73,12 +73,22 @@ GenerateService::GenerateService(net::Runtime& runtime, wire::Head& head, client
 
 GenerateService::~GenerateService() = default;
 
-void GenerateService::add_peer(std::string address) { own_peers_.push_back(std::move(address)); }
-
-void GenerateService::report_claims(const std::string& address, const driver::PeerClaims& claims) {
-  claims_[address] = claims;
+void GenerateService::serve_own(std::string address) {
+  own_address_ = std::move(address);
+  if (own_address_.empty()) return;
   for (const auto& [addresses, weak] : peer_sets_) {
-    if (const auto peers = weak.lock()) peers->report_claims(address, claims);
+    if (const auto peers = weak.lock()) peers->add(own_address_);
+  }
+}
+
+void GenerateService::find_peers(std::vector<std::string> addresses,
+                                 std::map<std::string, driver::PeerClaims> claims) {
+  found_peers_ = std::move(addresses);
+  claims_ = std::move(claims);
+  for (const auto& [known, weak] : peer_sets_) {
+    const auto peers = weak.lock();
+    if (!peers) continue;
+    for (const auto& [address, claim] : claims_) peers->report_claims(address, claim);
   }
 }
 
@@ -133,6 +143,8 @@ Result<std::shared_ptr<GenerateService::Served>> GenerateService::admit(
 
 std::shared_ptr<driver::PeerSet> GenerateService::peers_for(const std::vector<std::string>& more) {
   std::vector<std::string> all = own_peers_;
+  if (!own_address_.empty()) all.push_back(own_address_);
+  all.insert(all.end(), found_peers_.begin(), found_peers_.end());
   all.insert(all.end(), more.begin(), more.end());
   std::sort(all.begin(), all.end());
   all.erase(std::unique(all.begin(), all.end()), all.end());

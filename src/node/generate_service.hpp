@@ -33,10 +33,13 @@ class GenerateService final : public serve::GenerateService {
                   driver::PeerSetOptions set_options, std::vector<std::string> peers);
   ~GenerateService() override;
 
-  /// Where the blocks of this very node are served; known once it listens.
-  void add_peer(std::string address);
-  /// What the peer of an address says of itself in its record.
-  void report_claims(const std::string& address, const driver::PeerClaims& claims);
+  /// Where other peers dial the blocks of this very node, instead of where they did; empty:
+  /// nowhere.
+  void serve_own(std::string address);
+  /// Who was found, instead of who was before, and what they say of themselves in their records;
+  /// sessions under way keep their peers.
+  void find_peers(std::vector<std::string> addresses,
+                  std::map<std::string, driver::PeerClaims> claims);
 
   void start(std::shared_ptr<net::Connection> client, wire::Frame request,
              wire::Generate message) override;
@@ -60,7 +63,9 @@ class GenerateService final : public serve::GenerateService {
   const client::SharedModel model_;
   const driver::PeerSetOptions set_options_;
   std::vector<std::string> own_peers_;
-  std::map<std::string, driver::PeerClaims> claims_;  // of own peers, by address
+  std::string own_address_;
+  std::vector<std::string> found_peers_;
+  std::map<std::string, driver::PeerClaims> claims_;  // of those, by address
   std::map<SessionId, std::shared_ptr<Served>> sessions_;
   // Sessions that name the same peers share the connections to them, and let them go together:
   // addresses that strangers name are not kept.

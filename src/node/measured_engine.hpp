@@ -26,6 +26,12 @@ class LayerSpeed {
     return time == 0 ? 0 : std::uint32_t(std::clamp<std::uint64_t>(time / 1'000, 1, UINT32_MAX));
   }
 
+  /// As if it had been measured: before any pass.
+  void assume(std::uint32_t layer_us) noexcept {
+    time_ns_ = std::uint64_t{layer_us} * 1'000;
+    single_passes_ = kFirstPasses;
+  }
+
   void passed(std::chrono::nanoseconds time, std::uint32_t rows, std::uint32_t layers) noexcept {
     if (rows == 0 || layers == 0 || (rows > 1 && single_passes_ > 0)) return;
     const double sample = double(time.count()) / (double(rows) * layers);

@@ -49,7 +49,10 @@ net::Task<void> dial_found(std::weak_ptr<net::Event> alive, driver::PeerSet& pee
 }  // namespace
 
 OpenModel::OpenModel(ModelOptions options, OwnIdentity self)
-    : options_(std::move(options)), self_(std::move(self)), runtime_(self_.credentials) {}
+    : options_(std::move(options)),
+      self_(std::move(self)),
+      runtime_(self_.credentials),
+      addresses_(options_.peers, kMaxFoundPeers) {}
 
 OpenModel::~OpenModel() {
   if (turns_) {
@@ -174,8 +177,7 @@ void OpenModel::make_peer_set() {
   shared_.turns = turns_.get();
   shared_.prefix_key.resize(32);
   random_bytes(shared_.prefix_key);
-  addresses_ = options_.peers;
-  shared_.peer_addresses = addresses_;
+  shared_.peer_addresses = addresses_.all();
 }
 
 /// A peer that came back is known before a session needs it. While some layer has nobody, those
@@ -261,24 +263,30 @@ net::Task<Result<void>> OpenModel::wait_for_peers() {
     failures_ = co_await peers_->connect_all(limit);
     covered = check_coverage();
   }
+  const discovery::Directory& directory = mesh_->directory();
+  if (!covered && directory.refusal() && directory.view().empty()) co_return *directory.refusal();
   co_return covered;
 }
 
 void OpenModel::use_found_peers() {
-  bool more = false;
+  std::vector<std::string> told;
+  std::vector<driver::PeerClaims> claims;
   for (const discovery::RecordPtr& one : mesh_->directory().view()) {
-    const std::string address = discovery::dial_address(one->record);
+    std::string address = discovery::dial_address(one->record);
     if (address.empty() || one->record.num_layers != config_.num_layers) continue;
-    if (std::find(addresses_.begin(), addresses_.end(), address) == addresses_.end()) {
-      if (addresses_.size() >= kMaxFoundPeers) continue;
-      addresses_.push_back(address);
-      peers_->add(address);
-      more = true;
-    }
-    peers_->report_claims(address, claims_of(one->record));
+    told.push_back(std::move(address));
+    claims.push_back(claims_of(one->record));
   }
-  if (!more) return;
-  shared_.peer_addresses = addresses_;
+  const FoundPeers::Change change = addresses_.look(
+      told, [this](const std::string& address) { return peers_->is_connected(address); });
+  for (const std::string& address : change.dropped) {
+    peers_->forget(address);
+    std::erase_if(failures_, [&](const auto& failure) { return failure.first == address; });
+  }
+  for (const std::string& address : change.added) peers_->add(address);
+  for (std::size_t i = 0; i < told.size(); ++i) peers_->report_claims(told[i], claims[i]);
+  if (change.added.empty()) return;
+  shared_.peer_addresses = addresses_.all();
   found_->set();
   net::spawn(runtime_.executor(), "found peers",
              dial_found(found_, *peers_, runtime_.clock().now() + options_.connect_timeout));
@@ -326,7 +334,7 @@ void OpenModel::ask_receipts(const std::shared_ptr<driver::Bill>& bill) {
 std::vector<PeerStatus> OpenModel::peer_status() const {
   const std::vector<std::string> heads = peers_->heads();
   std::vector<PeerStatus> all;
-  for (const std::string& address : addresses_) {
+  for (const std::string& address : addresses_.all()) {
     PeerStatus status;
     status.address = address;
     for (const auto& [refused, error] : failures_) {

@@ -21,6 +21,7 @@
 #include "net/event.hpp"
 #include "net/runtime.hpp"
 #include "node/draft_stage.hpp"
+#include "node/found_peers.hpp"
 #include "node/mesh.hpp"
 #include "node/own_identity.hpp"
 #include "serve/peer.hpp"
@@ -72,9 +73,9 @@ class OpenModel {
   std::unique_ptr<serve::Peer> local_peer_;  // only with `local`
   std::unique_ptr<driver::PeerSet> peers_;
   std::unique_ptr<client::OpenTurns> turns_;
-  std::unique_ptr<Mesh> mesh_;          // where discovery is enabled
-  std::vector<std::string> addresses_;  // of peers, as given and as found
-  std::shared_ptr<net::Event> found_;   // set when there are more of them
+  std::unique_ptr<Mesh> mesh_;         // where discovery is enabled
+  FoundPeers addresses_;               // of peers, as given and as found
+  std::shared_ptr<net::Event> found_;  // set when there are more of them
   std::shared_ptr<net::Event> closing_;
   client::SharedModel shared_;
 };

@@ -1,15 +1,24 @@
 #include "node/serving_node.hpp"
 
+#include <algorithm>
 #include <functional>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
 
 #include "base/assert.hpp"
 #include "base/digest.hpp"
+#include "base/log.hpp"
 #include "model/model_hash.hpp"
 #include "net/tcp_address.hpp"
 #include "node/cache_folder.hpp"
+#include "node/hardware.hpp"
 #include "node/hello.hpp"
 #include "node/model_text.hpp"
 #include "node/speed_probe.hpp"
+#include "node/step_times.hpp"
 #include "node/torrent_peers.hpp"
 
 namespace farmesh::node {
@@ -60,7 +69,7 @@ Result<void> ServingNode::open(Span layers) {
   Result<Stage> loaded = load_stage(options, runtime_);
   if (!loaded) return loaded.error();
   load_time_ = runtime_.clock().now() - began;
-  if (options_.discovery.enabled()) probe_speed(*loaded->worker, runtime_);  // its record tells it
+  if (options_.discovery.enabled()) measure(*loaded);  // its record tells it
   if (model_hash_.empty()) {
     stage_.config = loaded->config;
     stage_.hash = loaded->hash;
@@ -75,6 +84,28 @@ Result<void> ServingNode::open(Span layers) {
     listening = listen();
   });
   return listening;
+}
+
+/// How fast it runs a layer: tried once, and remembered for what it depends on.
+void ServingNode::measure(Stage& stage) {
+  const std::filesystem::path folder = cache_folder();
+  const std::filesystem::path file = folder.empty() ? folder : folder / "step-times";
+  const Hardware hardware = detect_hardware({.gpu_program = ""});
+  const std::string key =
+      step_time_key(stage.hash, stage.worker->info().numerics_class, options_.threads,
+                    fmt::format("{}, {} cores", hardware.cpu, hardware.cores));
+  const std::uint32_t known = remembered_step_time(file, key, std::chrono::system_clock::now());
+  if (known > 0) {
+    stage.speed->assume(known);
+  } else {
+    probe_speed(*stage.worker, runtime_);
+    if (const std::uint32_t us = stage.speed->layer_us(); us > 0) {
+      remember_step_time(file, key, us, std::chrono::system_clock::now());
+    }
+  }
+  log(LogLevel::info, "node",
+      fmt::format("a layer takes {} us a token, {}", stage.speed->layer_us(),
+                  known > 0 ? "as it did before" : "measured"));
 }
 
 Result<void> ServingNode::join_mesh() {
@@ -135,7 +166,10 @@ void ServingNode::open_doorway() {
     options.bandwidth_file = folder / "bandwidth";
   }
   Doorway::Events events;
-  events.on_ways = [this] { mesh_->directory().renew(); };
+  events.on_ways = [this] {
+    mesh_->directory().renew();
+    tell_head_own_way();
+  };
   events.on_link = [this](std::shared_ptr<net::Link> link) {
     if (peer_) peer_->attach(std::move(link));
   };
@@ -170,7 +204,7 @@ void ServingNode::close(std::chrono::milliseconds drain) {
   runtime_.run_blocking([this] {
     peer_.reset();
     service_.reset();
-    found_.clear();
+    found_ = FoundPeers({}, wire::kMaxPeers);
     stage_.worker.reset();
     span_ = {};
   });
@@ -203,12 +237,34 @@ discovery::NodeRecord ServingNode::describe() {
 
 void ServingNode::use_found_peers() {
   if (!service_) return;
+  std::vector<std::string> told;
+  std::map<std::string, driver::PeerClaims> claims;
   for (const discovery::RecordPtr& one : mesh_->directory().view()) {
     const std::string address = discovery::dial_address(one->record);
     if (address.empty()) continue;
-    if (found_.insert(address).second) service_->add_peer(address);
-    service_->report_claims(address, claims_of(one->record));
+    told.push_back(address);
+    claims.emplace(address, claims_of(one->record));
   }
+  found_.look(told, [](const std::string&) { return false; });
+  std::erase_if(claims, [this](const auto& claim) {
+    const auto& used = found_.all();
+    return std::find(used.begin(), used.end(), claim.first) == used.end();
+  });
+  service_->find_peers(found_.all(), std::move(claims));
+}
+
+/// Where others dial this node, as far as it knows; empty: nowhere for now.
+std::string ServingNode::own_way() const {
+  if (!doorway_) return options_.advertise.empty() ? address_ : options_.advertise;
+  const Doorway::Ways ways = doorway_->ways();
+  if (!ways.addresses.empty()) return ways.addresses.front();
+  return ways.relay.empty() ? std::string() : net::circuit_address(ways.relay, runtime_.node_id());
+}
+
+/// The loop reaches the layers of this node as it reaches all others, and as others do: rows are
+/// pushed here by the peers before it.
+void ServingNode::tell_head_own_way() {
+  if (service_ && !span_.empty()) service_->serve_own(own_way());
 }
 
 Result<void> ServingNode::listen() {
@@ -243,10 +299,7 @@ Result<void> ServingNode::listen() {
   Result<std::string> address = peer_->listen(address_.empty() ? options_.listen : address_);
   if (!address) return address.error();
   address_ = *std::move(address);
-  if (service_ && !span_.empty()) {
-    // The loop reaches the layers of this node as it reaches all others.
-    service_->add_peer(options_.advertise.empty() ? address_ : options_.advertise);
-  }
+  tell_head_own_way();
   return {};
 }
 

@@ -11,7 +11,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -22,6 +21,7 @@
 #include "net/runtime.hpp"
 #include "node/capacity.hpp"
 #include "node/doorway.hpp"
+#include "node/found_peers.hpp"
 #include "node/generate_service.hpp"
 #include "node/life.hpp"
 #include "node/mesh.hpp"
@@ -60,6 +60,7 @@ class ServingNode {
   // serving_node.cpp
   Result<void> open(Span layers);
   Result<void> listen();
+  void measure(Stage& stage);
   Result<void> join_mesh();
   void publish();
   void open_doorway();
@@ -67,6 +68,8 @@ class ServingNode {
   void close(std::chrono::milliseconds drain);
   discovery::NodeRecord describe();
   void use_found_peers();
+  std::string own_way() const;
+  void tell_head_own_way();
   std::unique_ptr<GenerateService> make_service();
 
   // serving_node_life.cpp
@@ -95,7 +98,7 @@ class ServingNode {
   std::unique_ptr<serve::Peer> peer_;
   std::unique_ptr<Mesh> mesh_;  // where discovery is enabled
   std::unique_ptr<Doorway> doorway_;
-  std::set<std::string> found_;  // peers that the head was told of
+  FoundPeers found_{{}, wire::kMaxPeers};  // that the head was told of
   std::string wallet_statement_;
   std::string address_;
   std::string numerics_class_;

@@ -35,7 +35,7 @@ struct Stage {
   model::ModelConfig config;
   ModelHash hash;
   std::unique_ptr<serve::Worker> worker;  // belongs to the network thread
-  std::shared_ptr<const LayerSpeed> speed;
+  std::shared_ptr<LayerSpeed> speed;
 };
 
 /// Fetches what the source lacks, learns the hash, loads the weights. On the caller's thread;

@@ -33,7 +33,7 @@ class Headed {
       const Result<std::string> address = peer_->listen("127.0.0.1:0");
       REQUIRE(address);
       address_ = *address;
-      service_->add_peer(address_);
+      service_->serve_own(address_);
     });
     std::function<net::Task<void>()> dial = [this] { return connect(); };
     runtime_.await_blocking<void>(std::move(dial));

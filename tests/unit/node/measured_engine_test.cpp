@@ -43,6 +43,19 @@ TEST_SUITE("node/measured_engine") {
     CHECK(speed.layer_us() < 110);
   }
 
+  TEST_CASE("what was measured before holds until many passes say otherwise") {
+    using std::chrono::microseconds;
+    LayerSpeed speed;
+    speed.assume(200);
+    CHECK(speed.layer_us() == 200);
+    speed.passed(microseconds(9'000), 8, 1);
+    CHECK(speed.layer_us() == 200);
+    speed.passed(microseconds(9'000), 1, 1);  // the first touch of weights and caches, perhaps
+    CHECK(speed.layer_us() == 225);
+    for (int pass = 0; pass < 200; ++pass) speed.passed(microseconds(100), 1, 1);
+    CHECK(speed.layer_us() < 110);
+  }
+
   TEST_CASE("what it computes is what the engine inside computes, measured") {
     model::StandInOptions options;
     options.blocks = {0, 2};
