@@ -36,6 +36,7 @@
 #include "net/runtime.hpp"
 #include "net/tcp_address.hpp"
 #include "node/hello.hpp"
+#include "node/own_identity.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -48,7 +49,8 @@ struct ServiceFlags {
   std::uint16_t dht_port = discovery::kDefaultDhtPort;
   std::string advertise;
   std::string swarm_listen;
-  std::string mesh{discovery::kDefaultMesh};
+  std::string mesh;  // empty: the token's, else the open one
+  IdentityFlags identity;
   std::vector<std::string> bootstrap;
   std::string public_url;
   std::string ledger;
@@ -73,7 +75,9 @@ class Entrance {
  public:
   static Result<std::unique_ptr<Entrance>> open(const discovery::DhtOptions& options,
                                                 const ServiceFlags& flags) {
-    std::unique_ptr<Entrance> entrance(new Entrance());
+    Result<node::OwnIdentity> self = node::own_identity(flags.identity.options);
+    if (!self) return self.error();
+    std::unique_ptr<Entrance> entrance(new Entrance(*std::move(self)));
     auto started = discovery::Dht::start(entrance->runtime_.executor(), options);
     if (!started) return started.error();
     entrance->dht_ = *std::move(started);
@@ -104,11 +108,15 @@ class Entrance {
  private:
   using ConnectionPtr = std::shared_ptr<net::Connection>;
 
-  Entrance() = default;
+  explicit Entrance(node::OwnIdentity self) : self_(std::move(self)), runtime_(self_.credentials) {}
 
   Result<void> answer_swarm(const discovery::DhtOptions& options, const ServiceFlags& flags) {
     discovery::DirectoryOptions directory;
-    directory.mesh = flags.mesh;
+    if (!flags.mesh.empty()) {
+      directory.mesh = flags.mesh;
+    } else if (self_.credentials.mesh) {
+      directory.mesh = self_.credentials.mesh->mesh_name();
+    }
     directory.hello = node::client_hello(runtime_.node_id());
     directory_ = std::make_unique<discovery::Directory>(runtime_.tcp(), dht_.get(), directory);
     for (const discovery::BootstrapAddress& other : options.bootstrap) {
@@ -143,6 +151,7 @@ class Entrance {
     static_cast<void>(from->reply_error(frame, {Errc::unsupported, "no " + verb + " here"}));
   }
 
+  const node::OwnIdentity self_;
   net::Runtime runtime_;
   std::unique_ptr<discovery::Dht> dht_;
   std::unique_ptr<discovery::Directory> directory_;
@@ -305,7 +314,10 @@ void add_discovery(CLI::App& program, Run& run) {
   verb->add_option("--swarm-listen", flags->swarm_listen,
                    "Where nodes are told, over TCP, whom it knows; default: nowhere")
       ->option_text("HOST:PORT");
-  add_option_with_default(*verb, "--mesh", flags->mesh, "Whose nodes it knows", "NAME");
+  verb->add_option("--mesh", flags->mesh,
+                   "Whose nodes it knows; default far-mesh, or the join token's")
+      ->option_text("NAME");
+  flags->identity.add_to(*verb);
   settings->from_environment(
       verb->add_option("--bootstrap", flags->bootstrap,
                        "Other entrances of the mesh; several by commas, or repeated")

@@ -131,6 +131,10 @@ std::unique_ptr<Registration> register_at(const NodeFlags& flags, const PeerOpti
   };
   RegistrationOptions registration;
   registration.url = flags.discovery_url;
+  registration.on_earnings = [](const Earnings& earnings) {
+    fmt::print("{}\n", text_of(earnings));
+    std::fflush(stdout);
+  };
   return std::make_unique<Registration>(std::move(registration), std::move(facts), figures);
 }
 

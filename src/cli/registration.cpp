@@ -103,6 +103,7 @@ void Registration::run() {
     lock.unlock();
     if (registered) registered = beat(true);
     if (!registered) registered = enter();
+    if (registered && reached_) look_at_earnings();
     lock.lock();
     std::chrono::milliseconds pause = options_.heartbeat;
     if (!registered || !reached_) {
@@ -161,6 +162,24 @@ bool Registration::beat(bool healthy) {
     log(LogLevel::info, "registry", "other layers of this model have no node");
   }
   return true;
+}
+
+/// A registry that does not tell is asked again next time: nobody needs to know that it did not.
+void Registration::look_at_earnings() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!options_.on_earnings || !facts_.wallet || now < next_earnings_) return;
+  next_earnings_ = now + options_.earnings_every;
+  http::ClientRequest request;
+  request.url = without_slash(options_.url) + "/api/nodes/earnings/" +
+                evm::to_string(facts_.wallet->statement.wallet);
+  const Result<http::ClientReply> reply = client_.send(request, cancellation_);
+  if (!reply || reply->status != 200) return;
+  const std::optional<Earnings> earnings = read_earnings(reply->body);
+  if (!earnings) return;
+  std::string text = text_of(*earnings);
+  if (text == told_earnings_) return;
+  told_earnings_ = std::move(text);
+  options_.on_earnings(*earnings);
 }
 
 Result<http::ClientReply> Registration::post(const std::string& path, const std::string& body) {

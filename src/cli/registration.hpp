@@ -18,6 +18,7 @@
 #include <farmesh/peer.hpp>
 #include <farmesh/result.hpp>
 
+#include "cli/earnings.hpp"
 #include "evm/wallet_statement.hpp"
 #include "http/client.hpp"
 #include "node/hardware.hpp"
@@ -50,6 +51,10 @@ struct RegistrationOptions {
   std::string url;  // of the registry, "http://HOST:PORT"; a path in it is for a proxy to strip
   std::chrono::milliseconds heartbeat{30'000};
   std::chrono::milliseconds first_retry{2'000};  // doubles up to `heartbeat`
+  /// What the node's wallet has earned, once registered and whenever that has changed; on the
+  /// registration's thread. Empty: nobody wants to know.
+  std::function<void(const Earnings&)> on_earnings{};
+  std::chrono::milliseconds earnings_every{300'000};  // looked at
 };
 
 class Registration {
@@ -64,6 +69,8 @@ class Registration {
   /// False: register again.
   bool beat(bool healthy);
   bool enter();
+  /// Asks what the wallet has earned, when it is time.
+  void look_at_earnings();
   Result<http::ClientReply> post(const std::string& path, const std::string& body);
   void complain(const std::string& what);
 
@@ -77,6 +84,8 @@ class Registration {
   std::int64_t last_signed_ms_ = 0;
   std::uint64_t last_rows_ = 0;
   std::chrono::steady_clock::time_point last_beat_;
+  std::chrono::steady_clock::time_point next_earnings_{};
+  std::string told_earnings_;
   std::string last_complaint_;  // told once, until something else is wrong
   bool reached_ = false;        // by the last call
 

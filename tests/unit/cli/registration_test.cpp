@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -131,6 +132,64 @@ TEST_SUITE("cli/registration") {
       CHECK(*listed.avg_latency_ms == doctest::Approx(0.5));
     }
     CHECK(service.active().empty());
+  }
+
+  TEST_CASE("what the wallet has earned is told at the start, and when it has changed") {
+    const farmesh::test::TempDir folder;
+    const Service service(folder.path() / "ledger.sqlite");
+    const Node node;
+    node.bind(node.key.id());
+    NodeFacts facts = node.facts();
+    facts.wallet = **node.proof({});
+    std::mutex mutex;
+    std::vector<std::string> told;
+    RegistrationOptions options = service.options();
+    options.earnings_every = 1ms;
+    options.on_earnings = [&](const Earnings& earnings) {
+      const std::lock_guard lock(mutex);
+      told.push_back(text_of(earnings));
+    };
+    const auto lines = [&] {
+      const std::lock_guard lock(mutex);
+      return told;
+    };
+    const Registration registration(options, facts, figures);
+    REQUIRE(soon([&] { return !lines().empty(); }));
+    ContributionLedger book(service.store);
+    SessionStart start;
+    start.request_id = "r";
+    start.user_wallet = evm::to_string(node.wallet.address());
+    start.model_id = "demo";
+    start.body_digest = "digest";
+    start.price_per_token = *Far::parse("0.0001");
+    start.coordinator = "one";
+    const auto session = book.begin_session(start);
+    REQUIRE(session);
+    WorkLog log;
+    log.add_output(std::vector<WorkHop>{{facts.node_id, {0, 4}}}, 171);
+    REQUIRE(book.finalize_session({session->session_id, SessionStatus::completed, "", log}));
+    REQUIRE(soon([&] { return lines().size() == 2; }));
+    const int answers = service.answers;
+    CHECK(soon([&] { return service.answers >= answers + 6; }));  // asked again, nothing new
+    CHECK(lines() == std::vector<std::string>{
+                         "earned 0 $FAR for 0 tokens, 0 $FAR of it not yet paid",
+                         "earned 0.0171 $FAR for 171 tokens, 0.0171 $FAR of it not yet paid"});
+  }
+
+  TEST_CASE("what is no answer about earnings is none") {
+    CHECK(read_earnings(R"({"total_earned_far":92233720368.54775807,"total_tokens_served":1,
+                            "pending_payout_far":0,"earnings_history":[{"amount_far":3}]})")
+              ->total.to_string() == "92233720368.54775807");
+    for (const char* body :
+         {"", "{}", "[1]", "no",
+          R"({"total_earned_far":"1","total_tokens_served":1,"pending_payout_far":0})",
+          R"({"total_earned_far":1e3,"total_tokens_served":1,"pending_payout_far":0})",
+          R"({"x":{"total_earned_far":1,"total_tokens_served":1,"pending_payout_far":0}})",
+          R"({"total_earned_far":1,"total_tokens_served":-1,"pending_payout_far":0})"}) {
+      CAPTURE(body);
+      CHECK_FALSE(read_earnings(body));
+    }
+    CHECK_FALSE(read_earnings(std::string(10'000, '[')));
   }
 
   TEST_CASE("a registry that comes later, restarts or forgets is found again") {
