@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <span>
 
-#include "base/types.hpp"
+#include <farmesh/kv_format.hpp>
+
 #include "kernels/kernel_table.hpp"
 #include "kernels/thread_pool.hpp"
 
@@ -12,24 +13,24 @@ namespace farmesh::kernels {
 
 /// One layer's cache, pages numbered from 0. Layout of a page: kernel_table.hpp.
 struct CacheView {
-  DType dtype = DType::bf16;  // f32 or bf16
+  KvFormat format = KvFormat::bf16;
   std::byte* keys = nullptr;
   std::byte* values = nullptr;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
 
-  std::int64_t value_dim() const noexcept { return (head_dim + kLanes - 1) / kLanes * kLanes; }
   /// Bytes of one page.
   std::int64_t key_page_bytes() const noexcept {
-    return kv_heads * head_dim * kLanes * static_cast<std::int64_t>(bytes_of(dtype));
+    return kv_heads * key_block_bytes(format, head_dim);
   }
   std::int64_t value_page_bytes() const noexcept {
-    return kv_heads * value_dim() * kLanes * static_cast<std::int64_t>(bytes_of(dtype));
+    return kv_heads * value_block_bytes(format, head_dim);
   }
 };
 
 /// Writes one position's keys and values, each [kv_heads * head_dim], rounding to the cache's
-/// dtype. `slot` is the position inside the page.
+/// format: once, so that whoever reads them later reads the same. `slot` is the position inside the
+/// page.
 void store_position(const KernelTable& table, const CacheView& cache, std::uint32_t page,
                     std::int64_t slot, const float* keys, const float* values);
 

@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include <farmesh/kv_format.hpp>
+
 #include "kernels/isa.hpp"
 
 namespace farmesh::kernels {
@@ -43,8 +45,37 @@ struct ProductArgs {
   const float* bias = nullptr;   // [outs rounded up to kLanes], or null
 };
 
-/// One sequence's attention in one layer. A page of keys is [kv_heads, head_dim, kLanes
-/// positions]; a page of values is [kv_heads, kLanes positions, head_dim rounded up to kLanes].
+// A page of keys is a block for each kv head, and so is a page of values. In f32 and bf16 a block
+// of keys is [head_dim, kLanes positions], one of values [kLanes positions,
+// value_dim_of(head_dim)].
+//
+// In int8 head_dim is cut into groups of kGroup, the last one filled up with zeros. A block of keys
+// is their lines, [groups, kGroup / 4, kLanes positions, 4] bytes, each a key + 128; then scales in
+// bf16, [groups + 1, kLanes positions]: of the keys' groups and, last, of the values, which are
+// read soon after; up to a multiple of 64 bytes. Values lie as above, as signed bytes.
+[[gnu::always_inline]] constexpr std::int64_t value_dim_of(std::int64_t head_dim) noexcept {
+  return (head_dim + kLanes - 1) / kLanes * kLanes;
+}
+[[gnu::always_inline]] constexpr std::int64_t key_groups_of(std::int64_t head_dim) noexcept {
+  return (head_dim + kGroup - 1) / kGroup;
+}
+/// Bytes of the keys in a block of int8 ones: what the scales follow.
+[[gnu::always_inline]] constexpr std::int64_t byte_keys_of(std::int64_t head_dim) noexcept {
+  return key_groups_of(head_dim) * kGroup * kLanes;
+}
+[[gnu::always_inline]] constexpr std::int64_t key_block_bytes(KvFormat format,
+                                                              std::int64_t head_dim) noexcept {
+  if (format != KvFormat::int8) return head_dim * kLanes * (format == KvFormat::f32 ? 4 : 2);
+  const std::int64_t scales = (key_groups_of(head_dim) + 1) * kLanes * 2;
+  return byte_keys_of(head_dim) + (scales + 63) / 64 * 64;
+}
+[[gnu::always_inline]] constexpr std::int64_t value_block_bytes(KvFormat format,
+                                                                std::int64_t head_dim) noexcept {
+  const std::int64_t bytes = format == KvFormat::f32 ? 4 : format == KvFormat::bf16 ? 2 : 1;
+  return value_dim_of(head_dim) * kLanes * bytes;
+}
+
+/// One sequence's attention in one layer.
 struct AttentionArgs {
   const float* q = nullptr;  // [rows, heads * head_dim]
   std::int64_t q_stride = 0;
@@ -62,15 +93,7 @@ struct AttentionArgs {
   float scale = 0.0F;
 
   [[gnu::always_inline]] std::int64_t group() const noexcept { return heads / kv_heads; }
-  [[gnu::always_inline]] std::int64_t value_dim() const noexcept {
-    return (head_dim + kLanes - 1) / kLanes * kLanes;
-  }
-  [[gnu::always_inline]] std::int64_t key_page() const noexcept {
-    return kv_heads * head_dim * kLanes;
-  }
-  [[gnu::always_inline]] std::int64_t value_page() const noexcept {
-    return kv_heads * value_dim() * kLanes;
-  }
+  [[gnu::always_inline]] std::int64_t value_dim() const noexcept { return value_dim_of(head_dim); }
 };
 
 struct KernelTable {
@@ -100,11 +123,20 @@ struct KernelTable {
   void (*quantise_int8)(const float* tile, std::uint8_t* weights, std::uint16_t* scales) = nullptr;
   void (*quantise_int4)(const float* tile, std::uint8_t* weights, std::uint16_t* scales) = nullptr;
 
+  /// One position of one kv head into its blocks of an int8 page: the keys of a group rounded to a
+  /// 127th of the largest of them, the values to one of theirs. Where one is infinite or NaN, their
+  /// scale is NaN.
+  void (*store_int8)(const float* key, const float* value, std::int64_t head_dim, std::int64_t slot,
+                     std::uint8_t* key_block, std::uint8_t* value_block) = nullptr;
+
   /// Query vectors [begin, end) of one kv head: vector v is row v / group, head
   /// kv_head * group + v % group. `scratch` holds attention_scratch_floats().
   void (*attention_f32)(const AttentionArgs&, std::int64_t kv_head, std::int64_t begin,
                         std::int64_t end, float* scratch) = nullptr;
   void (*attention_bf16)(const AttentionArgs&, std::int64_t kv_head, std::int64_t begin,
+                         std::int64_t end, float* scratch) = nullptr;
+  /// Rounds the query as quantise_rows does: scores are then exact within a group, as products are.
+  void (*attention_int8)(const AttentionArgs&, std::int64_t kv_head, std::int64_t begin,
                          std::int64_t end, float* scratch) = nullptr;
 
   /// y = x / sqrt(mean(x^2) + eps) * weight; x and y may be the same.
@@ -127,11 +159,17 @@ struct KernelTable {
   void (*narrow_bf16)(const float* x, std::uint16_t* y, std::int64_t n) = nullptr;
 };
 
+/// Floats of scratch for one query vector, in whichever form its scores take it.
+[[gnu::always_inline]] constexpr std::int64_t query_floats(std::int64_t head_dim) noexcept {
+  const std::int64_t words = key_groups_of(head_dim) * kGroupWords;
+  return words > head_dim ? words : head_dim;
+}
+
 /// Floats of scratch one attention_* call needs for query vectors up to row `last_row`.
 inline std::int64_t attention_scratch_floats(const KernelTable& table, const AttentionArgs& args,
                                              std::int64_t last_row) noexcept {
   const std::int64_t positions = (args.position + last_row + 1 + 2 * kLanes) / kLanes * kLanes;
-  return table.attention_rows * (args.head_dim + positions + kLanes);
+  return table.attention_rows * (query_floats(args.head_dim) + positions + kLanes);
 }
 
 /// The table of a usable() instruction set.

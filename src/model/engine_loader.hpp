@@ -14,7 +14,7 @@ namespace farmesh::model {
 /// The C factory exported by libfarmesh_torch.so as `farmesh_engine_v1`. The library refuses
 /// another `abi` than its own: both sides must come from one build of FarMesh.
 inline constexpr const char* kEngineSymbol = "farmesh_engine_v1";
-inline constexpr std::uint32_t kEngineAbi = 2;
+inline constexpr std::uint32_t kEngineAbi = 3;
 using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* config,
                                        const WeightSource* weights, const EngineOptions* options,
                                        Error* error);

@@ -13,10 +13,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include <farmesh/kv_format.hpp>
 #include <farmesh/result.hpp>
 
 #include "base/bytes.hpp"
@@ -30,6 +32,11 @@ enum class Numerics : std::uint8_t {
   exact,  // our kernels, one order of summation
   fast,   // libtorch's own products; order not promised
 };
+
+/// The KV cache's format where none is asked for: the residual stream's own.
+constexpr KvFormat usual_kv(Precision precision) noexcept {
+  return residual_dtype(precision) == DType::f32 ? KvFormat::f32 : KvFormat::bf16;
+}
 
 /// What rounding to a precision took from one matrix.
 struct WeightError {
@@ -49,6 +56,7 @@ struct EngineOptions {
   Span blocks;        // layers to hold, half-open; empty for a head alone
   bool head = false;  // embedding, final norm and LM head
   Precision precision = Precision::bf16;
+  std::optional<KvFormat> kv;  // nothing: usual_kv(); int8 takes exact numerics
   Numerics numerics = Numerics::exact;
   int threads = 0;  // 0: one per available core
   /// Called while weights load with (bytes done, bytes in all); may be empty.
@@ -71,7 +79,7 @@ struct EngineInfo {
   std::uint64_t page_bytes = 0;    // one page over all held layers
   std::uint64_t weight_bytes = 0;  // resident weights
   std::uint64_t step_bytes = 0;    // of them, what a step reads: no embedding table of its own
-  std::string numerics_class;      // such as "bf16/exact-1/fma"
+  std::string numerics_class;      // such as "bf16/exact-1/fma", "int4/exact-1/fma/kv-int8"
 };
 
 /// One session's consecutive rows in a batch.

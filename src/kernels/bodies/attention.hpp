@@ -5,9 +5,13 @@
 // sequence. Values: lanes are head_dim, summed over absolute positions in sequence. A position
 // that a row may not see is never multiplied in, not even by zero: the bytes there may be
 // anything.
+//
+// Of an int8 cache, scores are taken as products of int8 weights are: a group of head_dim exactly,
+// in integers, the groups in sequence. The values' scales go into the weights before the sum.
 #pragma once
 
-#include "kernels/bodies/elementwise.hpp"
+#include "kernels/bodies/quant_product.hpp"
+#include "kernels/bodies/quantise.hpp"
 #include "kernels/kernel_table.hpp"
 
 namespace farmesh::kernels {
@@ -51,6 +55,25 @@ void score_pages(const float* q, std::int64_t head_dim, const T* const* keys, co
   }
 }
 
+/// The same of one page of an int8 cache; keys, next: blocks. q: as quantise_group writes MR rows.
+template <int MR>
+void score_byte_page(const std::uint32_t* q, std::int64_t head_dim, const std::uint8_t* keys,
+                     const std::uint8_t* next, float scale, float* scores, std::int64_t stride) {
+  constexpr std::int64_t kScales = 2 * kLanes;  // bytes of one group's
+  F16 acc[MR][1];
+#pragma GCC unroll 16
+  for (int r = 0; r < MR; ++r) acc[r][0] = zero();
+  const std::int64_t scales = byte_keys_of(head_dim);
+  const std::int64_t groups = key_groups_of(head_dim);
+  for (std::int64_t group = 0; group < groups; ++group) {
+    prefetch(next + scales + (group + 1) * kScales);
+    add_group<Int8Panel>(keys + group * kGroupBytes<Int8Panel>, keys + scales + group * kScales, 0,
+                         next - keys, q + group * kGroupWords * MR, acc);
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < MR; ++r) store(scores + r * stride, mul(acc[r][0], broadcast(scale)));
+}
+
 /// scores[0, n) become exp(score - max), outside [begin, end) zero; returns their sum.
 float softmax_row(float* scores, std::int64_t n, std::int64_t begin, std::int64_t end) {
   const float hidden = -__builtin_inff();
@@ -81,7 +104,9 @@ template <class T, int MR, int ND>
 void add_values(const AttentionArgs& a, std::int64_t kv_head, std::int64_t dim, const ValueRun& run,
                 float* out, std::int64_t out_stride) {
   const std::int64_t value_dim = a.value_dim();
+  constexpr int kPerLine = 64 / (kLanes * static_cast<int>(sizeof(T)));
   const T* values = static_cast<const T*>(a.values) + kv_head * kLanes * value_dim + dim;
+  const std::int64_t page_size = a.kv_heads * kLanes * value_dim;
   F16 acc[MR][ND];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; ++r) {
@@ -89,16 +114,16 @@ void add_values(const AttentionArgs& a, std::int64_t kv_head, std::int64_t dim, 
     for (int d = 0; d < ND; ++d) acc[r][d] = load(out + r * out_stride + d * kLanes);
   }
   for (std::int64_t position = run.begin; position < run.end;) {
-    const T* page = values + a.pages[position / kLanes] * a.value_page();
+    const T* page = values + a.pages[position / kLanes] * page_size;
     const std::int64_t page_end = (position / kLanes + 1) * kLanes;
     const std::int64_t stop = page_end < run.end ? page_end : run.end;
     const std::int64_t ahead = position / kLanes + kAheadPages;
-    const T* soon = ahead * kLanes < run.end ? values + a.pages[ahead] * a.value_page() : page;
+    const T* soon = ahead * kLanes < run.end ? values + a.pages[ahead] * page_size : page;
     for (; position < stop; ++position) {
       const std::int64_t row = position % kLanes * value_dim;
       const T* value = page + row;
 #pragma GCC unroll 16
-      for (int d = 0; d < ND; d += 2) prefetch(soon + row + d * kLanes);
+      for (int d = 0; d < ND; d += kPerLine) prefetch(soon + row + d * kLanes);
       const float* weight = run.weights + (position - run.base);
       F16 v[ND];
 #pragma GCC unroll 16
@@ -120,9 +145,22 @@ void add_values(const AttentionArgs& a, std::int64_t kv_head, std::int64_t dim, 
 
 inline constexpr int kScorePages = 4;  // pages at once for few query vectors
 
+template <KvFormat kFormat>
+struct Kept {
+  using Number = float;
+};
+template <>
+struct Kept<KvFormat::bf16> {
+  using Number = std::uint16_t;
+};
+template <>
+struct Kept<KvFormat::int8> {
+  using Number = std::int8_t;
+};
+
 /// MR query vectors of one kv head, from scores to output. Vector r is row (first + r) / group of
 /// the sequence, head (first + r) % group of the kv head's group.
-template <class T, int MR>
+template <KvFormat kFormat, int MR>
 class AttentionChunk {
  public:
   FARMESH_SIMD AttentionChunk(const AttentionArgs& args, std::int64_t kv_head, std::int64_t first,
@@ -131,21 +169,28 @@ class AttentionChunk {
         kv_head_(kv_head),
         first_(first),
         q_(scratch),
-        scores_(scratch + kTileRows * args.head_dim) {}
+        scores_(scratch + kTileRows * query_floats(args.head_dim)) {}
 
   FARMESH_SIMD void run() {
     find_ranges();
-    score();
+    if constexpr (kBytes) {
+      score_bytes();
+    } else {
+      score();
+    }
     for (int r = 0; r < MR; ++r) {
       sum_[r] =
           softmax_row(scores_ + r * stride_, pages_ * kLanes, begin_[r] - base_, end_[r] - base_);
     }
+    if constexpr (kBytes) scale_weights();
     std::int64_t dim = 0;
     for (; dim + kDims * kLanes <= a_.value_dim(); dim += kDims * kLanes) values<kDims>(dim);
     for (; dim < a_.value_dim(); dim += kLanes) values<1>(dim);
   }
 
  private:
+  using Number = typename Kept<kFormat>::Number;
+  static constexpr bool kBytes = kFormat == KvFormat::int8;
   static constexpr int kPages = MR * kScorePages <= kTileRows * kTilePanels ? kScorePages : 1;
   static constexpr int kDims = MR * 4 <= kTileRows * kTilePanels ? 4 : kTilePanels;
 
@@ -182,20 +227,56 @@ class AttentionChunk {
     for (; page < pages_; ++page) score_from<1>(page);
   }
 
-  FARMESH_SIMD const T* keys_of(std::int64_t page) const {
-    return static_cast<const T*>(a_.keys) + kv_head_ * a_.head_dim * kLanes +
-           a_.pages[base_ / kLanes + page] * a_.key_page();
+  FARMESH_SIMD void score_bytes() {
+    auto* q = reinterpret_cast<std::uint32_t*>(q_);
+    for (int r = 0; r < MR; ++r) {
+      const float* from = a_.q + row(r) * a_.q_stride + column(r);
+      for (std::int64_t d = 0; d < a_.head_dim; d += kGroup) {
+        quantise_group(load_some(from + d, a_.head_dim - d),
+                       load_some(from + d + kLanes, a_.head_dim - d - kLanes),
+                       q + d / kGroup * kGroupWords * MR + r, MR);
+      }
+    }
+    for (std::int64_t page = 0; page < pages_; ++page) {
+      score_byte_page<MR>(q, a_.head_dim, key_block(page), key_block(soon(page)), a_.scale,
+                          scores_ + page * kLanes, stride_);
+    }
+  }
+
+  FARMESH_SIMD void scale_weights() {
+    const std::int64_t at = byte_keys_of(a_.head_dim) + key_groups_of(a_.head_dim) * 2 * kLanes;
+    for (std::int64_t page = 0; page < pages_; ++page) {
+      const F16 scales = load(reinterpret_cast<const std::uint16_t*>(key_block(page) + at));
+      for (int r = 0; r < MR; ++r) {
+        float* weights = scores_ + r * stride_ + page * kLanes;
+        store(weights, mul(load(weights), scales));
+      }
+    }
+  }
+
+  FARMESH_SIMD const std::uint8_t* key_block(std::int64_t page) const {
+    const std::int64_t block = a_.pages[base_ / kLanes + page] * a_.kv_heads + kv_head_;
+    return static_cast<const std::uint8_t*>(a_.keys) +
+           block * key_block_bytes(kFormat, a_.head_dim);
+  }
+  FARMESH_SIMD const Number* keys_of(std::int64_t page) const {
+    return reinterpret_cast<const Number*>(key_block(page));
+  }
+  /// The page to fetch while this one is used.
+  FARMESH_SIMD std::int64_t soon(std::int64_t page) const {
+    return page + kAheadPages < pages_ ? page + kAheadPages : page;
   }
 
   template <int NP>
   FARMESH_SIMD void score_from(std::int64_t page) {
-    const T* keys[NP];
-    const T* next[NP];
+    const Number* keys[NP];
+    const Number* next[NP];
     for (int p = 0; p < NP; ++p) {
       keys[p] = keys_of(page + p);
-      next[p] = keys_of(page + p + kAheadPages < pages_ ? page + p + kAheadPages : page + p);
+      next[p] = keys_of(soon(page + p));
     }
-    score_pages<T, MR, NP>(q_, a_.head_dim, keys, next, a_.scale, scores_ + page * kLanes, stride_);
+    score_pages<Number, MR, NP>(q_, a_.head_dim, keys, next, a_.scale, scores_ + page * kLanes,
+                                stride_);
   }
 
   /// Output columns [dim, dim + ND * 16) of every vector. Each vector alone up to where all see
@@ -209,14 +290,14 @@ class AttentionChunk {
     for (int r = 0; r < MR; ++r) {
       const std::int64_t end = shared ? shared_begin_ : end_[r];
       const ValueRun run{scores_ + r * stride_, stride_, base_, begin_[r], end};
-      add_values<T, 1, ND>(a_, kv_head_, dim, run, out + r * kWidth, kWidth);
+      add_values<Number, 1, ND>(a_, kv_head_, dim, run, out + r * kWidth, kWidth);
     }
     if (shared) {
       const ValueRun run{scores_, stride_, base_, shared_begin_, shared_end_};
-      add_values<T, MR, ND>(a_, kv_head_, dim, run, out, kWidth);
+      add_values<Number, MR, ND>(a_, kv_head_, dim, run, out, kWidth);
       for (int r = 0; r < MR; ++r) {
         const ValueRun rest{scores_ + r * stride_, stride_, base_, shared_end_, end_[r]};
-        add_values<T, 1, ND>(a_, kv_head_, dim, rest, out + r * kWidth, kWidth);
+        add_values<Number, 1, ND>(a_, kv_head_, dim, rest, out + r * kWidth, kWidth);
       }
     }
     for (int r = 0; r < MR; ++r) {
@@ -232,7 +313,7 @@ class AttentionChunk {
   const AttentionArgs& a_;
   const std::int64_t kv_head_;
   const std::int64_t first_;
-  float* const q_;                    // [head_dim][MR]
+  float* const q_;                    // [head_dim][MR], or as score_byte_page takes it
   float* const scores_;               // [MR][stride_], from position base_ on
   std::int64_t begin_[MR], end_[MR];  // positions each vector sees
   std::int64_t shared_begin_ = 0;     // positions all of them see
@@ -241,31 +322,31 @@ class AttentionChunk {
   float sum_[MR];
 };
 
-template <class T, int MR>
+template <KvFormat kFormat, int MR>
 void attention_chunk(const AttentionArgs& a, std::int64_t kv_head, std::int64_t first,
                      float* scratch) {
-  AttentionChunk<T, MR>(a, kv_head, first, scratch).run();
+  AttentionChunk<kFormat, MR>(a, kv_head, first, scratch).run();
 }
 
 using ChunkFunction = void (*)(const AttentionArgs&, std::int64_t, std::int64_t, float*);
 
-template <class T>
+template <KvFormat kFormat>
 struct Chunks {
   ChunkFunction by_vectors[kTileRows];
   constexpr Chunks() : by_vectors{} { fill<kTileRows>(); }
   template <int MR>
   constexpr void fill() {
     if constexpr (MR > 0) {
-      by_vectors[MR - 1] = &attention_chunk<T, MR>;
+      by_vectors[MR - 1] = &attention_chunk<kFormat, MR>;
       fill<MR - 1>();
     }
   }
 };
 
-template <class T>
+template <KvFormat kFormat>
 void attention(const AttentionArgs& a, std::int64_t kv_head, std::int64_t begin, std::int64_t end,
                float* scratch) {
-  static constexpr Chunks<T> chunks;
+  static constexpr Chunks<kFormat> chunks;
   for (std::int64_t vector = begin; vector < end; vector += kTileRows) {
     const std::int64_t count = end - vector < kTileRows ? end - vector : kTileRows;
     chunks.by_vectors[count - 1](a, kv_head, vector, scratch);

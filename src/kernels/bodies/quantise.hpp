@@ -1,4 +1,5 @@
-// Floats to quantised groups: rows as they are multiplied, weights as they are loaded.
+// Floats to quantised groups: rows as they are multiplied, weights as they are loaded, keys and
+// values as they come.
 //
 // Everything is rounded by the same operations on every instruction set, so that two machines
 // hold the same weights.
@@ -90,6 +91,50 @@ void quantise_int8(const float* tile, std::uint8_t* weights, std::uint16_t* scal
     std::uint8_t* line = weights + k / 4 * 4 * kLanes + k % 4;
     for (std::int64_t out = 0; out < kLanes; ++out) line[4 * out] = stored[k][out];
   }
+}
+
+/// The scale at which the largest of n numbers is 127; NaN where one is infinite or NaN.
+FARMESH_SIMD F16 byte_scale(const float* x, std::int64_t n) {
+  F16 tops = zero();
+  for_lanes(n, [&](std::int64_t i, std::int64_t lanes) {
+    tops = max_bits(tops, abs(load_lanes(x + i, lanes)));
+  });
+  const float top = fold_max_bits(tops);
+  const F16 scale = stored_scale(div(broadcast(top), broadcast(127.0F)));
+  return add(scale, broadcast(top - top));
+}
+/// The nearest of -127 to 127 for each number, plus `offset`, in its lane's lowest byte.
+FARMESH_SIMD F16 nearest_bytes(F16 x, F16 inverse, float offset) {
+  const F16 kept = min(max(mul(x, inverse), broadcast(-127.0F)), broadcast(127.0F));
+  return add(kept, broadcast(kWhole + offset));
+}
+
+void store_int8(const float* key, const float* value, std::int64_t head_dim, std::int64_t slot,
+                std::uint8_t* key_block, std::uint8_t* value_block) {
+  constexpr std::int64_t kWord = 4;
+  alignas(64) std::uint8_t stored[kGroup];
+  auto* scales = reinterpret_cast<std::uint16_t*>(key_block + byte_keys_of(head_dim)) + slot;
+  for (std::int64_t at = 0; at < head_dim; at += kGroup) {
+    const std::int64_t size = head_dim - at < kGroup ? head_dim - at : kGroup;
+    const F16 scale = byte_scale(key + at, size);
+    const F16 inverse = inverse_of(scale);
+    for (std::int64_t i = 0; i < kGroup; i += kLanes) {
+      store_low_bytes(stored + i,
+                      nearest_bytes(load_some(key + at + i, size - i), inverse, 128.0F));
+    }
+    for (std::int64_t i = 0; i < kGroup; i += kWord) {
+      __builtin_memcpy(key_block + (at + i) * kLanes + slot * kWord, stored + i, kWord);
+    }
+    store_bf16_part(scales, scale, 1);
+    scales += kLanes;
+  }
+  const F16 scale = byte_scale(value, head_dim);
+  const F16 inverse = inverse_of(scale);
+  std::uint8_t* row = value_block + slot * value_dim_of(head_dim);
+  for (std::int64_t at = 0; at < head_dim; at += kLanes) {
+    store_low_bytes(row + at, nearest_bytes(load_some(value + at, head_dim - at), inverse, 0.0F));
+  }
+  store_bf16_part(scales, scale, 1);
 }
 
 /// The nearest of the sixteen 4-bit weights, -8 to 7, for a weight measured in scales.

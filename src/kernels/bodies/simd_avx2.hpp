@@ -98,6 +98,13 @@ FARMESH_SIMD F16 load_part(const std::uint16_t* p, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) lanes[i] = p[i];
   return load(lanes);
 }
+FARMESH_SIMD __m256 widen_bytes(__m128i low) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low));
+}
+FARMESH_SIMD F16 load(const std::int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {widen_bytes(bytes), widen_bytes(_mm_unpackhi_epi64(bytes, bytes))};
+}
 FARMESH_SIMD __m256i bf16_bits(__m256 x) {
   const __m256i bits = _mm256_castps_si256(x);
   const __m256i top = _mm256_srli_epi32(bits, 16);

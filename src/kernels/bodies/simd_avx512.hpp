@@ -72,6 +72,10 @@ FARMESH_SIMD F16 load_part(const std::uint16_t* p, std::int64_t n) {
   const __m256i half = _mm256_maskz_loadu_epi16(first(n), p);
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
 }
+FARMESH_SIMD F16 load(const std::int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
 FARMESH_SIMD __m512i bf16_bits(F16 a) {
   const __m512i bits = _mm512_castps_si512(a.v);
   const __m512i top = _mm512_srli_epi32(bits, 16);

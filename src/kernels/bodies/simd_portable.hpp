@@ -111,6 +111,9 @@ FARMESH_SIMD F16 load_part(const std::uint16_t* p, std::int64_t n) {
   return each(
       [&](int i) { return i < n ? from_bits(static_cast<std::uint32_t>(p[i]) << 16) : 0.0F; });
 }
+FARMESH_SIMD F16 load(const std::int8_t* p) {
+  return each([&](int i) { return static_cast<float>(p[i]); });
+}
 FARMESH_SIMD std::uint32_t bf16_bits(float x) {
   const std::uint32_t bits = to_bits(x);
   if ((bits & 0x7fffffffU) > 0x7f800000U) return bits >> 16 | 0x40;

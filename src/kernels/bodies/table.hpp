@@ -25,8 +25,10 @@ constexpr KernelTable make_table(Isa isa) {
   table.product_int4 = &product<QuantKernel<Int4Panel>>;
   table.quantise_int8 = &quantise_int8;
   table.quantise_int4 = &quantise_int4;
-  table.attention_f32 = &attention<float>;
-  table.attention_bf16 = &attention<std::uint16_t>;
+  table.store_int8 = &store_int8;
+  table.attention_f32 = &attention<KvFormat::f32>;
+  table.attention_bf16 = &attention<KvFormat::bf16>;
+  table.attention_int8 = &attention<KvFormat::int8>;
   table.rms_norm = &rms_norm;
   table.layer_norm = &layer_norm;
   table.rotate = &rotate;

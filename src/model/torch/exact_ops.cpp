@@ -294,7 +294,7 @@ class ExactOps final : public Ops {
 
   kernels::CacheView cache_view(const LayerCache& cache) const {
     kernels::CacheView view;
-    view.dtype = options_.residual;
+    view.format = options_.kv;
     view.kv_heads = config_.num_kv_heads;
     view.head_dim = config_.head_dim;
     if (cache.keys.defined()) {

@@ -30,6 +30,10 @@ Result<void> check(const ModelConfig& config, const EngineOptions& options) {
                                            std::string(name(options.precision)) +
                                            " weights here: choose exact numerics, bf16 or f32"};
   }
+  if (options.kv == KvFormat::int8 && options.numerics != Numerics::exact) {
+    return {Errc::model_unsupported,
+            "libtorch attends to no int8 KV cache here: choose exact numerics, bf16 or f32"};
+  }
   if (options.blocks.end < options.blocks.begin || options.blocks.end > config.num_layers) {
     return {Errc::invalid_argument, "the model has layers 0:" + std::to_string(config.num_layers)};
   }
@@ -47,6 +51,7 @@ Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
   ops_options.weights = options.precision;
   ops_options.packed = options.packed;
   ops_options.residual = residual_dtype(options.precision);
+  ops_options.kv = options.kv.value_or(usual_kv(options.precision));
   // Counts the cores this process may use, not the machine's.
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   ops_options.threads = std::clamp(options.threads > 0 ? options.threads : cores, 1, 1024);
@@ -62,6 +67,11 @@ Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
   } else {
     ops = make_torch_ops(config, ops_options);
     numerics += "/fast/torch-" TORCH_VERSION;
+  }
+  // A cache in another format computes other bits, even where a peer holds only the head.
+  if (ops_options.kv != usual_kv(options.precision)) {
+    numerics += "/kv-";
+    numerics += name(ops_options.kv);
   }
   return std::unique_ptr<StageEngine>(
       std::make_unique<Engine>(config, source, options, std::move(ops), std::move(numerics)));

@@ -117,7 +117,8 @@ class Ops {
 
 struct OpsOptions {
   Precision weights = Precision::bf16;  // not f16; fast ops: f32 or bf16
-  DType residual = DType::bf16;         // also the cache's dtype
+  DType residual = DType::bf16;
+  KvFormat kv = KvFormat::bf16;  // fast ops: f32 or bf16
   int threads = 1;
   PackedFiles packed;
 };

@@ -35,6 +35,7 @@ class TorchOps final : public Ops {
       : config_(config),
         weights_(options.weights == Precision::f32 ? at::kFloat : at::kBFloat16),
         residual_(scalar_type(options.residual)),
+        kept_(options.kv == KvFormat::f32 ? at::kFloat : at::kBFloat16),
         rope_(config.head_dim / 2, rope_magnitude(config.rope),
               [config](std::uint64_t position, std::vector<double>& out) {
                 rope_frequencies(config, position, out);
@@ -68,11 +69,11 @@ class TorchOps final : public Ops {
   LayerCache cache(std::uint32_t pages) override {
     const std::vector<std::int64_t> shape{pages, kPageTokens, config_.num_kv_heads,
                                           config_.head_dim};
-    return {at::empty(shape, residual_), at::empty(shape, residual_)};
+    return {at::empty(shape, kept_), at::empty(shape, kept_)};
   }
 
   std::uint64_t page_bytes() const override {
-    return 2ULL * kPageTokens * config_.kv_size() * at::elementSize(residual_);
+    return 2ULL * kPageTokens * config_.kv_size() * at::elementSize(kept_);
   }
 
   at::Tensor activations(std::int64_t rows, std::int64_t columns) override {
@@ -140,8 +141,8 @@ class TorchOps final : public Ops {
     }
     rotate(q, cos, sin);
     rotate(k, cos, sin);
-    cache.keys.index_put_({page, slot}, k.to(residual_));
-    cache.values.index_put_({page, slot}, v.to(residual_));
+    cache.keys.index_put_({page, slot}, k.to(kept_));
+    cache.values.index_put_({page, slot}, v.to(kept_));
   }
 
   void attend(const at::Tensor& qkv, const Batch& batch, const LayerCache& cache,
@@ -223,7 +224,7 @@ class TorchOps final : public Ops {
   }
 
   const ModelConfig config_;
-  const at::ScalarType weights_, residual_;
+  const at::ScalarType weights_, residual_, kept_;
   kernels::RopeTable rope_;
 };
 
