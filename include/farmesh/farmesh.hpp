@@ -9,6 +9,7 @@
 #include <farmesh/far_mesh.hpp>
 #include <farmesh/hidden_session.hpp>
 #include <farmesh/identity.hpp>
+#include <farmesh/kv_format.hpp>
 #include <farmesh/ledger.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/money.hpp>

@@ -21,6 +21,7 @@
 #include <farmesh/export.hpp>
 #include <farmesh/hidden_session.hpp>
 #include <farmesh/identity.hpp>
+#include <farmesh/kv_format.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
@@ -46,6 +47,7 @@ struct ModelOptions {
   /// guesses ahead for turns with GenerateOptions::max_draft. Not with remote_head.
   std::string draft_model;
   std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
+  std::optional<KvFormat> kv;           // nothing: f32 for f32, else bf16; that of the peers
   int threads = 0;                      // that compute; 0: one for each core available
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache of `local` layers, over all sessions

@@ -16,6 +16,7 @@
 #include <farmesh/discovery.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/identity.hpp>
+#include <farmesh/kv_format.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
 #include <farmesh/weights.hpp>
@@ -62,6 +63,7 @@ struct PeerOptions {
   std::string listen = "127.0.0.1:0";   // port 0: one that is free
   std::string advertise;                // where others dial it; empty: the listening address
   std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
+  std::optional<KvFormat> kv;           // nothing: f32 for f32, else bf16
   int threads = 0;                      // that compute; 0: one for each core available
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache over all sessions

@@ -60,7 +60,7 @@ void print_heading(const BenchOptions& options) {
   }
   fmt::print("{}, {} cores, {} threads a process; medians of {} rounds\n\n", cpu, available_cores(),
              options.threads, options.rounds);
-  fmt::print("{:<7} {:<6} {:<26} {:>9}  {:<26} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
+  fmt::print("{:<7} {:<6} {:<32} {:>9}  {:<26} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
              "", "beside", "", "unit", "ratio", "bound");
 }
 
@@ -68,7 +68,7 @@ void print_row(const BenchRow& row) {
   const Palette palette(STDOUT_FILENO);
   const bool compared = !row.beside.empty();
   fmt::print(
-      "{:<7} {:<6} {:<26} {:>9.2f}  {:<26} {:>9} {:<9} {:>6}  {}{}{}\n", row.bench, row.shape,
+      "{:<7} {:<6} {:<32} {:>9.2f}  {:<26} {:>9} {:<9} {:>6}  {}{}{}\n", row.bench, row.shape,
       row.what, row.value, row.beside, compared ? fmt::format("{:.2f}", row.other) : "", row.unit,
       compared ? fmt::format("{:.2f}", row.ratio()) : "", row.held ? "" : palette.red,
       row.bound.empty() ? "" : row.bound + (row.held ? ": held" : ": MISSED"), palette.reset);
@@ -164,6 +164,16 @@ void add_engine_flags(CLI::App& verb, BenchOptions& options) {
           },
           "Of decode and prefill: f32, bf16, int8, int4; repeatable; default: the last three")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
+      ->allow_extra_args(false)
+      ->option_text("NAME");
+  verb.add_option_function<std::vector<std::string>>(
+          "--kv",
+          [&options](const std::vector<std::string>& names) {
+            options.kvs.clear();
+            for (const std::string& text : names) options.kvs.push_back(kv_format_of(text));
+          },
+          "KV cache of both, measured in turns; repeatable; default: f32 for f32, else bf16")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->allow_extra_args(false)
       ->option_text("NAME");
   const auto numbers = [&verb](const char* flag, std::vector<std::uint32_t>& values,

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <farmesh/kv_format.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
@@ -24,6 +25,7 @@ struct BenchOptions {
   std::string folder;  // where synthetic models are kept
   // Of decode and prefill only.
   std::vector<Precision> precisions{Precision::bf16, Precision::int8, Precision::int4};
+  std::vector<KvFormat> kvs;  // empty: each precision's own
   std::vector<std::uint32_t> sessions{1};
   std::vector<std::uint32_t> prompts{512};  // tokens
   std::vector<std::uint32_t> contexts{0};   // tokens in the cache before

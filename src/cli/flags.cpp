@@ -34,20 +34,37 @@ const std::map<std::string, Precision>& precisions() {
   return kPrecisions;
 }
 
+const std::map<std::string, KvFormat>& kv_formats() {
+  static const std::map<std::string, KvFormat> kFormats{
+      {"f32", KvFormat::f32}, {"bf16", KvFormat::bf16}, {"int8", KvFormat::int8}};
+  return kFormats;
+}
+
 }  // namespace
 
 Precision precision_of(const std::string& name) { return precisions().at(name); }
+KvFormat kv_format_of(const std::string& name) { return kv_formats().at(name); }
+
+void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
+                        std::optional<KvFormat>& kv) {
+  verb.add_option_function<std::string>(
+          "--precision", [&precision](const std::string& text) { precision = precision_of(text); },
+          "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
+      ->check(CLI::IsMember(precisions()))
+      ->option_text("NAME");
+  verb.add_option_function<std::string>(
+          "--kv", [&kv](const std::string& text) { kv = kv_format_of(text); },
+          "KV cache in f32, bf16 or int8; default: f32 for f32, else bf16")
+      ->check(CLI::IsMember(kv_formats()))
+      ->option_text("NAME");
+}
 
 void WeightFlags::add_to(CLI::App& verb) {
   verb.add_option("--model", model, "Folder in Hugging Face layout, or a model's id at a hub")
       ->required()
       ->option_text("DIR|ORG/NAME");
   hub.add_to(verb);
-  verb.add_option_function<std::string>(
-          "--precision", [this](const std::string& text) { precision = precision_of(text); },
-          "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
-      ->check(CLI::IsMember(precisions()))
-      ->option_text("NAME");
+  add_numerics_flags(verb, precision, kv);
   verb.add_option("--threads", threads, "Threads that compute; default: every core")
       ->check(CLI::Range(0, 1'024))
       ->option_text("N");
@@ -137,6 +154,7 @@ Result<DistributedModel> ModelFlags::open() const {
   options.remote_head = remote_head;
   options.draft_model = draft_model;
   options.precision = weights.precision;
+  options.kv = weights.kv;
   options.threads = weights.threads;
   options.model_id = weights.model_id;
   options.identity = identity.options;

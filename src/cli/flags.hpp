@@ -10,6 +10,7 @@
 
 #include <farmesh/discovery.hpp>
 #include <farmesh/identity.hpp>
+#include <farmesh/kv_format.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
@@ -44,11 +45,19 @@ struct DiscoveryFlags {
 /// A precision by its name, such as bf16 or bfloat16; the name was checked before.
 Precision precision_of(const std::string& name);
 
-/// --model, --precision, --threads, --model-id, and where a model lies that has an id.
+/// A format by its name, as above.
+KvFormat kv_format_of(const std::string& name);
+
+/// --precision and --kv: what a node, and whoever talks to it, computes in.
+void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
+                        std::optional<KvFormat>& kv);
+
+/// --model, --precision, --kv, --threads, --model-id, and where a model lies that has an id.
 struct WeightFlags {
   std::string model;
   HubFlags hub;
   std::optional<Precision> precision;
+  std::optional<KvFormat> kv;
   int threads = 0;
   std::string model_id;
 

@@ -119,6 +119,12 @@ void add_measurements(CLI::App& model, Run& run) {
   CLI::App* perplexity = add("perplexity", "How well it foresees the text on standard input");
   add_precision(*perplexity, {"f32", "bf16", "int8", "int4"},
                 "f32, bf16, int8 or int4; default: int4");
+  perplexity
+      ->add_option_function<std::string>(
+          "--kv", [flags](const std::string& text) { flags->kv = kv_format_of(text); },
+          "KV cache in f32, bf16 or int8; default: f32 for f32, else bf16")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->option_text("NAME");
   perplexity->callback([flags, &run] { run = [flags] { return measure_perplexity(*flags); }; });
 }
 

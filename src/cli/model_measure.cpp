@@ -160,6 +160,7 @@ int measure_perplexity(const MeasureFlags& flags) {
 
   model::EngineOptions options;
   options.precision = flags.precision;
+  options.kv = flags.kv;
   options.threads = flags.threads;
   const auto engine = load_whole(**folder, options);
   if (!engine) return report(engine.error());
@@ -180,13 +181,15 @@ int measure_perplexity(const MeasureFlags& flags) {
     foreseen += part.size() - 1;
   }
   const double perplexity = std::exp(sum / static_cast<double>(foreseen));
+  const KvFormat kv = flags.kv.value_or(model::usual_kv(flags.precision));
   if (flags.json) {
     fmt::print("{}", to_line({{"precision", name(flags.precision)},
+                              {"kv", name(kv)},
                               {"tokens", foreseen},
                               {"perplexity", perplexity}}));
   } else {
-    fmt::print("{}: perplexity {:.4f} over {} tokens\n", name(flags.precision), perplexity,
-               foreseen);
+    fmt::print("{}, {} cache: perplexity {:.4f} over {} tokens\n", name(flags.precision), name(kv),
+               perplexity, foreseen);
   }
   return kSuccess;
 }

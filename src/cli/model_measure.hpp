@@ -1,8 +1,10 @@
 // farmesh model quantize, perplexity: what a precision costs a model.
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include <farmesh/kv_format.hpp>
 #include <farmesh/types.hpp>
 
 namespace farmesh::cli {
@@ -10,6 +12,7 @@ namespace farmesh::cli {
 struct MeasureFlags {
   std::string folder;
   Precision precision = Precision::int4;
+  std::optional<KvFormat> kv;
   int threads = 0;
   bool report = false;
   bool keep = false;

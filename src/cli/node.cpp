@@ -70,6 +70,7 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   options.peers = flags.peers;
   options.listen = flags.port ? fmt::format("0.0.0.0:{}", *flags.port) : flags.listen;
   options.precision = flags.weights.precision;
+  options.kv = flags.weights.kv;
   options.threads = flags.weights.threads;
   options.model_id = flags.weights.model_id;
   options.cache_tokens = flags.cache_tokens;

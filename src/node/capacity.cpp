@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "base/types.hpp"
+#include "model/stage_engine.hpp"
 
 namespace farmesh::node {
 namespace {
@@ -41,6 +42,18 @@ std::uint64_t tensor_bytes(const std::vector<model::TensorSpec>& tensors, Precis
     bytes += tensor.shape.size() < 2 ? elements * 4 : elements * half_bits_of(precision) / 16;
   }
   return bytes;
+}
+
+/// Of one token in one layer: in int8 two bytes a scale, one for each 32 of a head's keys and one
+/// for its values.
+std::uint64_t cache_bytes(const model::ModelConfig& config, KvFormat kv) {
+  switch (kv) {
+    case KvFormat::f32: return 8ull * config.kv_size();
+    case KvFormat::bf16: return 4ull * config.kv_size();
+    case KvFormat::int8: break;
+  }
+  const std::uint64_t scales = (config.head_dim + 31) / 32 + 1;
+  return 2ull * config.kv_size() + 2ull * scales * config.num_kv_heads;
 }
 
 std::uint64_t usable_bytes(const CapacityQuestion& question) {
@@ -82,12 +95,11 @@ std::vector<Precision> preferences(const CapacityQuestion& question) {
 
 }  // namespace
 
-MemoryNeeds memory_needs(const model::ModelConfig& config, Precision precision,
+MemoryNeeds memory_needs(const model::ModelConfig& config, Precision precision, KvFormat kv,
                          std::uint32_t cache_tokens, bool head) {
   MemoryNeeds needs;
   needs.weights_per_layer = tensor_bytes(model::required_tensors(config, {0, 1}, false), precision);
-  needs.cache_per_layer =
-      std::uint64_t{cache_tokens} * 2 * config.kv_size() * bytes_of(residual_dtype(precision));
+  needs.cache_per_layer = cache_tokens * cache_bytes(config, kv);
   if (head) needs.head = tensor_bytes(model::required_tensors(config, {}, true), precision);
   const std::uint64_t row = std::uint64_t{6} * config.hidden_size + 2 * config.q_size() +
                             4 * config.kv_size() + 3 * config.intermediate_size +
@@ -106,7 +118,9 @@ Result<Capacity> capacity_of(const model::ModelConfig& config, const CapacityQue
   const std::uint64_t usable = usable_bytes(question);
   Capacity chosen;
   for (const Precision precision : preferences(question)) {
-    const MemoryNeeds needs = memory_needs(config, precision, question.cache_tokens, question.head);
+    const KvFormat kv = question.kv.value_or(model::usual_kv(precision));
+    const MemoryNeeds needs =
+        memory_needs(config, precision, kv, question.cache_tokens, question.head);
     const std::uint32_t layers = layers_within(needs, usable, most);
     if (layers > chosen.layers || chosen.needs.program == 0) chosen = {precision, layers, needs};
     if (layers >= useful) break;

@@ -9,6 +9,7 @@
 #include <span>
 #include <string_view>
 
+#include <farmesh/kv_format.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
 
@@ -29,7 +30,7 @@ struct MemoryNeeds {
   std::uint64_t of(std::uint32_t layers) const noexcept { return fixed() + layers * per_layer(); }
 };
 
-MemoryNeeds memory_needs(const model::ModelConfig& config, Precision precision,
+MemoryNeeds memory_needs(const model::ModelConfig& config, Precision precision, KvFormat kv,
                          std::uint32_t cache_tokens, bool head);
 
 struct CapacityQuestion {
@@ -39,6 +40,7 @@ struct CapacityQuestion {
   std::uint32_t cache_tokens = 16'384;
   bool head = false;
   std::optional<Precision> precision;  // that was asked for; nothing: the best that fits
+  std::optional<KvFormat> kv;          // nothing: the precision's own
   Precision usual = Precision::bf16;   // what the files call for
   /// Numerics classes of the nodes that serve the model already: a route holds to one precision,
   /// so theirs is taken where it fits.

@@ -119,6 +119,7 @@ Result<void> OpenModel::open_weights() {
   if (!options_.local) stage.layers = Span{};
   stage.head = true;
   stage.precision = options_.precision;
+  stage.kv = options_.kv;
   stage.threads = options_.threads;
   stage.cache_tokens = options_.cache_tokens;
   stage.on_loading = options_.on_loading;
@@ -145,6 +146,7 @@ Result<void> OpenModel::open_draft() {
   StageOptions stage;
   stage.source = *std::move(source);
   stage.precision = options_.precision;
+  stage.kv = options_.kv;
   stage.threads = options_.threads;
   stage.cache_tokens = options_.cache_tokens;
   Result<std::unique_ptr<DraftStage>> loaded =

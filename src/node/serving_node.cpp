@@ -62,6 +62,7 @@ Result<void> ServingNode::open(Span layers) {
   options.layers = layers;
   options.head = options_.head;
   options.precision = precision_;
+  options.kv = options_.kv;
   options.threads = options_.threads;
   options.cache_tokens = options_.cache_tokens;
   options.on_loading = options_.on_loading;

@@ -84,6 +84,7 @@ Result<void> ServingNode::measure_room() {
   question.cache_tokens = options_.cache_tokens;
   question.head = options_.head;
   question.precision = options_.precision;
+  question.kv = options_.kv;
   question.usual = default_precision(stage_.config);
   question.classes = classes;
   const Result<Capacity> room = capacity_of(stage_.config, question);

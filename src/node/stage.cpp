@@ -55,6 +55,7 @@ Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
   engine_options.blocks = *layers;
   engine_options.head = options.head;
   engine_options.precision = computed_precision(options, config);
+  engine_options.kv = options.kv;
   engine_options.packed = {model::packed_folder(path, engine_options.precision), *hash};
   engine_options.threads = options.threads;
   engine_options.on_progress = options.on_loading;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include <farmesh/kv_format.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
 
@@ -26,6 +27,7 @@ struct StageOptions {
   std::optional<Span> layers;  // nothing: all of them
   bool head = false;
   std::optional<Precision> precision;
+  std::optional<KvFormat> kv;
   int threads = 0;
   std::uint32_t cache_tokens = 16'384;
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;

@@ -30,6 +30,7 @@ using Seconds = std::chrono::duration<double>;
 struct Settings {
   std::string shape = "1.1b";
   Precision precision = Precision::bf16;
+  std::optional<KvFormat> kv;
   Numerics numerics = Numerics::exact;
   int threads = static_cast<int>(std::thread::hardware_concurrency());
   std::uint32_t context = 0;  // tokens already in the cache of every session
@@ -130,6 +131,7 @@ std::unique_ptr<StageEngine> open_engine(const ModelConfig& config, const Settin
   options.blocks = {0, config.num_layers};
   options.head = true;
   options.precision = settings.precision;
+  options.kv = settings.kv;
   options.numerics = settings.numerics;
   options.threads = settings.threads;
   const MadeUpWeights weights(config);
@@ -234,6 +236,9 @@ int main(int argc, char** argv) {
          {Precision::f32, Precision::bf16, Precision::int8, Precision::int4}) {
       if (flag == "--precision" && value == name(precision)) settings.precision = precision;
     }
+    for (const KvFormat kv : {KvFormat::f32, KvFormat::bf16, KvFormat::int8}) {
+      if (flag == "--kv" && value == name(kv)) settings.kv = kv;
+    }
     if (flag == "--numerics")
       settings.numerics = value == "fast" ? Numerics::fast : Numerics::exact;
     if (flag == "--threads") settings.threads = std::atoi(value.c_str());
@@ -246,7 +251,8 @@ int main(int argc, char** argv) {
   if (argc % 2 == 0) {
     std::puts(
         "usage: bench_engine [--shape 160m|1.1b|7b] [--precision f32|bf16|int8|int4]\n"
-        "  [--numerics exact|fast] [--threads N] [--context TOKENS] [--rounds N]\n"
+        "  [--kv f32|bf16|int8] [--numerics exact|fast] [--threads N] [--context TOKENS] [--rounds "
+        "N]\n"
         "  [--sessions 1,4,16,32] [--prompts 128,512]");
     return 2;
   }

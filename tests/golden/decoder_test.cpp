@@ -131,6 +131,10 @@ TEST_SUITE("golden/decoder") {
       // Layers this small forgive little: the largest of 3,465 logits moves by so much.
       CHECK(furthest(int8, expected, ids) < 0.4);
       CHECK(furthest(int4, expected, ids) < 3.0);
+      EngineOptions narrow = options_of(Precision::bf16, Numerics::exact);
+      narrow.kv = KvFormat::int8;
+      Chain int8_kv(*config, weights, whole, narrow);
+      CHECK(furthest(int8_kv, expected, ids) < 0.3);
     }
   }
 
@@ -142,9 +146,12 @@ TEST_SUITE("golden/decoder") {
       const auto config = model::parse_model_config("{" + kCommon + variant.json + "}");
       REQUIRE(config);
       const RandomWeights weights(*config, DType::bf16, 9);
-      for (const Precision precision : {Precision::bf16, Precision::int8, Precision::int4}) {
-        Chain chain(*config, weights, {{0, 1}, {1, config->num_layers}},
-                    options_of(precision, Numerics::exact));
+      for (int kind = 0; kind < 4; ++kind) {
+        constexpr Precision kKinds[] = {Precision::bf16, Precision::int8, Precision::int4,
+                                        Precision::bf16};
+        EngineOptions options = options_of(kKinds[kind], Numerics::exact);
+        if (kind == 3) options.kv = KvFormat::int8;
+        Chain chain(*config, weights, {{0, 1}, {1, config->num_layers}}, options);
         const Bytes together = chain.run({{ids, 0, pages}})[0];
         Bytes alone;
         for (std::uint32_t i = 0; i < ids.size(); ++i) {

@@ -1,4 +1,5 @@
-// int8 and int4 weights through the whole program: the same text however a model is cut.
+// int8 and int4 weights and int8 caches through the whole program: the same text however a model is
+// cut, and whoever dies.
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -6,6 +7,9 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <signal.h>
+
+#include <farmesh/farmesh.hpp>
 
 #include "cli/exit_code.hpp"
 #include "integration/program.hpp"
@@ -21,16 +25,16 @@ Flags greedy_flags(const std::string& model, const std::string& precision) {
           "--precision", precision,      "--ignore-eos"};
 }
 
-/// The model's text in one process, and the same over two peers of that precision.
-void check_split(const std::string& model, const std::string& precision) {
+/// The model's text in one process, and the same over two peers of that precision and cache.
+void check_split(const std::string& model, const std::string& precision, const Flags& kv = {}) {
   CAPTURE(model);
   CAPTURE(precision);
-  const Generated alone = generate(greedy_flags(model, precision) + Flags{"--local"});
+  const Generated alone = generate(greedy_flags(model, precision) + kv + Flags{"--local"});
   INFO(alone.errors);
   REQUIRE(alone.status == 0);
-  const auto nodes =
-      start_nodes(model, cli::even_split(layers_of(model), 2), {"--precision", precision});
-  const Generated split = generate(greedy_flags(model, precision) + peer_flags(nodes));
+  const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2),
+                                 Flags{"--precision", precision} + kv);
+  const Generated split = generate(greedy_flags(model, precision) + kv + peer_flags(nodes));
   INFO(split.errors);
   REQUIRE(split.status == 0);
   CHECK(split.ids() == alone.ids());
@@ -44,6 +48,54 @@ TEST_SUITE("integration/quantised") {
     for (const char* precision : {"int8", "int4"}) check_split(any_model(), precision);
     if (stories().empty()) return;
     for (const char* precision : {"int8", "int4"}) check_split(stories(), precision);
+  }
+
+  TEST_CASE("text with an int8 cache over two peers is that of one process") {
+    const Flags kv{"--kv", "int8"};
+    for (const char* precision : {"bf16", "int4"}) check_split(any_model(), precision, kv);
+    if (!stories().empty()) check_split(stories(), "f32", kv);
+  }
+
+  TEST_CASE("where a peer with an int8 cache dies another one takes over, and none of bf16 does") {
+    const std::string folder = any_model();
+    GenerateOptions greedy;
+    greedy.max_tokens = 64;
+    greedy.sampling.temperature = 0;
+    greedy.ignore_eos = true;
+    const auto local = DistributedModel::open(
+        {.folder = folder, .local = true, .kv = KvFormat::int8, .threads = 1});
+    REQUIRE(local);
+    auto alone = local->open_session();
+    for (const Token& token : alone->generate(kStoryPrompt, greedy)) (void)token;
+
+    const std::vector<Span> spans = cli::even_split(layers_of(folder), 2);
+    std::vector<cli::NodeProcess> nodes = start_nodes(folder, spans, {"--kv", "int8"});
+    for (auto& spare : start_nodes(folder, spans, {"--kv", "int8"})) {
+      nodes.push_back(std::move(spare));
+    }
+    for (auto& other : start_nodes(folder, spans)) nodes.push_back(std::move(other));
+    const auto model = DistributedModel::open(
+        {.folder = folder, .peers = addresses(nodes), .kv = KvFormat::int8, .threads = 1});
+    REQUIRE(model);
+    CHECK(model->info().numerics_class.ends_with("/kv-int8"));
+    auto session = model->open_session({.buffer_tokens = 1});
+    TokenStream stream = session->generate(kStoryPrompt, greedy);
+    for (const Token& token : stream) {
+      (void)token;
+      const Usage usage = stream.usage();
+      if (usage.tokens != 20) continue;
+      for (cli::NodeProcess& node : nodes) {
+        if (node.address() == usage.hops[1].peer) node.process().signal(SIGKILL);
+      }
+    }
+    CHECK_FALSE(stream.error());
+    CHECK(stream.usage().recoveries > 0);
+    CHECK_FALSE(stream.usage().numerics_changed);
+    CHECK(session->ids() == alone->ids());
+    for (const PeerStatus& peer : model->info().peers) {
+      const bool other = peer.address == nodes[4].address() || peer.address == nodes[5].address();
+      CHECK((peer.refused && peer.refused->code == Errc::numerics_mismatch) == other);
+    }
   }
 
   TEST_CASE("int8 tells the story that the exact weights tell") {
@@ -60,16 +112,24 @@ TEST_SUITE("integration/quantised") {
     std::ifstream file(FARMESH_SOURCE_DIR "/tests/golden/story.txt");
     const std::string text{std::istreambuf_iterator<char>(file), {}};
     REQUIRE_FALSE(text.empty());
-    const auto perplexity = [&](const char* precision) {
-      const Ended told =
-          run({"model", "perplexity", stories(), "--precision", precision, "--json"}, text);
+    const auto perplexity = [&](const char* precision, const Flags& kv = {}) {
+      const Flags asked{"model", "perplexity", stories(), "--precision", precision, "--json"};
+      const Ended told = run(asked + kv, text);
       REQUIRE(told.status == 0);
       return nlohmann::json::parse(told.output).at("perplexity").get<double>();
     };
     const double exact = perplexity("f32");
-    CHECK(perplexity("bf16") < 1.01 * exact);
-    CHECK(perplexity("int8") < 1.01 * exact);
-    CHECK(perplexity("int4") < 1.15 * exact);
+    const double bf16 = perplexity("bf16");
+    const double int8 = perplexity("int8");
+    const double int4 = perplexity("int4");
+    CHECK(bf16 < 1.01 * exact);
+    CHECK(int8 < 1.01 * exact);
+    CHECK(int4 < 1.15 * exact);
+    const Flags narrow{"--kv", "int8"};
+    CHECK(perplexity("f32", narrow) < 1.01 * exact);
+    CHECK(perplexity("bf16", narrow) < 1.01 * bf16);
+    CHECK(perplexity("int8", narrow) < 1.01 * int8);
+    CHECK(perplexity("int4", narrow) < 1.01 * int4);
   }
 
   TEST_CASE("peers of int8 and int4 do not share a session") {
@@ -78,6 +138,18 @@ TEST_SUITE("integration/quantised") {
     const Generated generated = generate(greedy_flags(model, "int8") + peer_flags(nodes));
     CHECK(generated.status == cli::kMesh);
     CHECK(generated.last.at("error") == "numerics_mismatch");
+  }
+
+  TEST_CASE("peers of another cache do not share a session, and no other cache is known") {
+    const std::string model = any_model();
+    const auto nodes = start_nodes(model, {{0, layers_of(model)}}, {"--kv", "int8"});
+    const Generated generated = generate(greedy_flags(model, "bf16") + peer_flags(nodes));
+    CHECK(generated.status == cli::kMesh);
+    CHECK(generated.last.at("error") == "numerics_mismatch");
+    for (const char* unknown : {"int4", "i8", ""}) {
+      CHECK(run({"generate", "--model", model, "--kv", unknown}).status == cli::kUsage);
+      CHECK(run({"node", "--model", model, "--kv", unknown}).status == cli::kUsage);
+    }
   }
 
   TEST_CASE("a model's error is told matrix by matrix, and what it costs in perplexity") {

@@ -34,18 +34,35 @@ CapacityQuestion with_free(double gigabytes) {
 
 TEST_SUITE("node/capacity") {
   TEST_CASE("a layer is charged for its weights and for its cache") {
-    const MemoryNeeds bf16 = memory_needs(llama_7b(), Precision::bf16, 4'096, false);
+    const MemoryNeeds bf16 =
+        memory_needs(llama_7b(), Precision::bf16, KvFormat::bf16, 4'096, false);
     CHECK(bf16.weights_per_layer ==
           2 * (4ull * 4'096 * 4'096 + 3ull * 4'096 * 11'008) + 2 * 4'096 * 4);
     CHECK(bf16.cache_per_layer == 4'096ull * 2 * 4'096 * 2);
     CHECK(bf16.head == 0);
     CHECK(bf16.of(3) == bf16.fixed() + 3 * bf16.per_layer());
-    const MemoryNeeds f32 = memory_needs(llama_7b(), Precision::f32, 4'096, true);
+    const MemoryNeeds f32 = memory_needs(llama_7b(), Precision::f32, KvFormat::f32, 4'096, true);
     CHECK(f32.cache_per_layer == 2 * bf16.cache_per_layer);
     CHECK(f32.head > 4ull * 2 * 32'000 * 4'096);
-    const MemoryNeeds int4 = memory_needs(llama_7b(), Precision::int4, 4'096, false);
+    const MemoryNeeds int4 =
+        memory_needs(llama_7b(), Precision::int4, KvFormat::bf16, 4'096, false);
     CHECK(int4.weights_per_layer < bf16.weights_per_layer * 9 / 32 + 100'000);
     CHECK(int4.cache_per_layer == bf16.cache_per_layer);
+    const MemoryNeeds int8_kv =
+        memory_needs(llama_7b(), Precision::bf16, KvFormat::int8, 4'096, false);
+    CHECK(int8_kv.cache_per_layer == 4'096ull * (2 * 4'096 + 2 * 5 * 32));  // 5 scales a head
+    CHECK(int8_kv.weights_per_layer == bf16.weights_per_layer);
+  }
+
+  TEST_CASE("in a cache of half the size, more layers fit beside as many tokens") {
+    CapacityQuestion question = with_free(12);
+    question.cache_tokens = 65'536;
+    question.precision = Precision::int8;
+    const auto wide = capacity_of(llama_7b(), question);
+    question.kv = KvFormat::int8;
+    const auto narrow = capacity_of(llama_7b(), question);
+    REQUIRE((wide && narrow));
+    CHECK(2 * narrow->layers > 3 * wide->layers);
   }
 
   TEST_CASE("as many layers as fit, and no more than are wanted or than there are") {
