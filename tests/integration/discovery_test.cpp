@@ -31,6 +31,18 @@ struct FoundNodes {
   std::vector<cli::NodeProcess> nodes;
 };
 
+/// `farmesh discovery` that answers `swarm` at this address.
+cli::ChildProcess start_entrance(const std::string& swarm, const std::vector<std::string>& more) {
+  const std::string ledger = scratch() / ("entrance" + swarm.substr(swarm.rfind(':') + 1) + ".db");
+  auto entrance = cli::ChildProcess::start(
+      std::vector<std::string>{kProgram, "discovery", "--listen", "127.0.0.1:0", "--dht-port", "0",
+                               "--ledger", ledger, "--swarm-listen", swarm} +
+      more);
+  REQUIRE(entrance);
+  REQUIRE(entrance->read_line(std::chrono::minutes(1)));
+  return *std::move(entrance);
+}
+
 std::vector<std::string> flags_of(const std::string& model) {
   return {"--model", model, "--prompt", kStoryPrompt, "--temperature", "0", "--max-tokens", "24"};
 }
@@ -71,17 +83,37 @@ TEST_SUITE("integration/discovery") {
   TEST_CASE("an entrance tells over TCP whom nodes told it of, where no DHT is to be had") {
     const std::string model = any_model();
     const std::string swarm = "127.0.0.1:" + std::to_string(free_port());
-    auto entrance = cli::ChildProcess::start(
-        {kProgram, "discovery", "--listen", "127.0.0.1:0", "--dht-port", "0", "--ledger",
-         (scratch() / "entrance.db").string(), "--swarm-listen", swarm});
-    REQUIRE(entrance);
-    REQUIRE(entrance->read_line(std::chrono::minutes(1)));
+    const cli::ChildProcess entrance = start_entrance(swarm, {});
     const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2),
                                    {"--bootstrap", swarm, "--dht-port", "0"});
     const auto found = generate(flags_of(model) + std::vector<std::string>{"--bootstrap", swarm});
     INFO(found.errors);
     REQUIRE(found.status == 0);
     CHECK(found.last.at("hops").size() == 2);
+  }
+
+  TEST_CASE("the entrance of a private mesh tells its members, and tells others that it is one") {
+    const std::string model = any_model();
+    const std::string mesh_key = (scratch() / "entrance" / "mesh.key").string();
+    const std::string token = (scratch() / "entrance" / "token").string();
+    REQUIRE(run({"key", "invite", "--mesh-key", mesh_key, "--mesh-name", "lab", "--out", token})
+                .status == 0);
+    const std::vector<std::string> member{"--join-token-file", token};
+    const std::string swarm = "127.0.0.1:" + std::to_string(free_port());
+    const cli::ChildProcess entrance = start_entrance(swarm, member);
+    const std::vector<std::string> here{"--bootstrap", swarm};
+    const auto nodes = start_nodes(model, cli::even_split(layers_of(model), 2),
+                                   member + here + std::vector<std::string>{"--dht-port", "0"});
+    const auto found = generate(flags_of(model) + member + here);
+    INFO(found.errors);
+    REQUIRE(found.status == 0);
+    CHECK(found.last.at("hops").size() == 2);
+
+    const auto stranger = generate(flags_of(model) + here);
+    CHECK(stranger.status == 4);
+    CHECK(stranger.last.at("error") == "join_refused");
+    CHECK(stranger.last.at("detail").get<std::string>().find("\"lab\" is private") !=
+          std::string::npos);
   }
 
   TEST_CASE("peers of another mesh, and of nobody, are not found") {

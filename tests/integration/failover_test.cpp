@@ -1,5 +1,6 @@
 // Peers that die in mid-text: the text goes on, the same, as long as each layer has a living peer.
 #include <algorithm>
+#include <chrono>
 #include <iostream>
 #include <optional>
 #include <random>
@@ -17,11 +18,14 @@
 namespace farmesh::test {
 namespace {
 
-constexpr std::uint32_t kTokens = 128;
+struct Text {
+  std::string folder = any_model();
+  std::uint32_t tokens = 128;
+};
 
-GenerateOptions greedy() {
+GenerateOptions greedy(std::uint32_t tokens) {
   GenerateOptions options;
-  options.max_tokens = kTokens;
+  options.max_tokens = tokens;
   options.sampling.temperature = 0;
   options.ignore_eos = true;
   return options;
@@ -59,19 +63,30 @@ class Swarm {
   std::set<std::string> killed_;
 };
 
-// The ids of a run in which the peer at `hop` of the route dies once `step` tokens were read.
-std::vector<TokenId> ids_with_death(const std::string& folder, Swarm& swarm, std::uint32_t step,
-                                    std::size_t hop) {
+struct Death {
+  std::vector<TokenId> ids;
+  double recovery_ms = 0;  // the longest time between two tokens after it
+};
+
+// A run in which the peer at `hop` of the route dies once `step` tokens were read.
+Death death_at(const Text& text, Swarm& swarm, std::uint32_t step, std::size_t hop) {
+  using Clock = std::chrono::steady_clock;
   const auto model =
-      DistributedModel::open({.folder = folder, .peers = swarm.addresses(), .threads = 1});
+      DistributedModel::open({.folder = text.folder, .peers = swarm.addresses(), .threads = 1});
   REQUIRE(model);
   auto session = model->open_session({.buffer_tokens = 1});
   REQUIRE(session);
-  TokenStream stream = session->generate(kStoryPrompt, greedy());
+  TokenStream stream = session->generate(kStoryPrompt, greedy(text.tokens));
+  Death death;
   std::uint32_t read = 0;
   std::string victim;
+  Clock::time_point last;
   for (const Token& token : stream) {
     (void)token;
+    const Clock::time_point now = Clock::now();
+    const std::chrono::duration<double, std::milli> waited = now - last;
+    if (read >= step) death.recovery_ms = std::max(death.recovery_ms, waited.count());
+    last = now;
     if (++read != step) continue;
     const Usage usage = stream.usage();
     REQUIRE(usage.hops.size() == 3);
@@ -81,50 +96,56 @@ std::vector<TokenId> ids_with_death(const std::string& folder, Swarm& swarm, std
   const std::optional<Error> error = stream.error();
   INFO((error ? error->to_string() : ""));
   CHECK_FALSE(error);
-  CHECK(read == kTokens);
+  CHECK(read == text.tokens);
   for (const HopUsage& used : stream.usage().hops) {
     // In the last steps there may be nothing left to send to a dead peer.
-    if (step + 3 < kTokens) CHECK(used.peer != victim);
+    if (step + 3 < text.tokens) CHECK(used.peer != victim);
   }
-  return session->ids();
+  death.ids = session->ids();
+  return death;
 }
 
-std::vector<TokenId> reference(const std::string& folder) {
-  const auto model = DistributedModel::open({.folder = folder, .local = true, .threads = 1});
+std::vector<TokenId> reference(const Text& text) {
+  const auto model = DistributedModel::open({.folder = text.folder, .local = true, .threads = 1});
   REQUIRE(model);
   auto session = model->open_session();
-  for (const Token& token : session->generate(kStoryPrompt, greedy())) (void)token;
+  for (const Token& token : session->generate(kStoryPrompt, greedy(text.tokens))) (void)token;
   return session->ids();
 }
 
-void check_death(const std::string& folder, Swarm& swarm, const std::vector<TokenId>& expected,
-                 std::uint32_t step, std::size_t hop) {
+/// How long it took to go on, in milliseconds.
+double check_death(const Text& text, Swarm& swarm, const std::vector<TokenId>& expected,
+                   std::uint32_t step, std::size_t hop) {
   INFO("peer ", hop, " of the route killed after token ", step);
-  CHECK(ids_with_death(folder, swarm, step, hop) == expected);
+  const Death death = death_at(text, swarm, step, hop);
+  CHECK(death.ids == expected);
+  MESSAGE("peer ", hop, " of the route killed after token ", step, ": went on after ",
+          death.recovery_ms, " ms");
   swarm.renew();
+  return death.recovery_ms;
 }
 
 }  // namespace
 
 TEST_SUITE("integration/failover") {
   TEST_CASE("a peer killed in mid-text, at steps drawn by a seed, changes no token") {
-    const std::string folder = any_model();
+    const Text text;
     std::mt19937_64 random(seed());
-    Swarm swarm(folder);
-    const std::vector<TokenId> expected = reference(folder);
+    Swarm swarm(text.folder);
+    const std::vector<TokenId> expected = reference(text);
     for (std::size_t hop = 0; hop < 3; ++hop) {
-      check_death(folder, swarm, expected, 1 + random() % (kTokens - 1), hop);
+      check_death(text, swarm, expected, 1 + random() % (text.tokens - 1), hop);
     }
   }
 
   TEST_CASE("two peers killed at once change no token") {
-    const std::string folder = any_model();
-    Swarm swarm(folder);
+    const Text text;
+    Swarm swarm(text.folder);
     const auto model =
-        DistributedModel::open({.folder = folder, .peers = swarm.addresses(), .threads = 1});
+        DistributedModel::open({.folder = text.folder, .peers = swarm.addresses(), .threads = 1});
     REQUIRE(model);
     auto session = model->open_session({.buffer_tokens = 1});
-    TokenStream stream = session->generate(kStoryPrompt, greedy());
+    TokenStream stream = session->generate(kStoryPrompt, greedy(text.tokens));
     for (const Token& token : stream) {
       (void)token;
       if (stream.usage().tokens != 40) continue;
@@ -133,7 +154,7 @@ TEST_SUITE("integration/failover") {
       swarm.kill(usage.hops[2].peer);
     }
     CHECK_FALSE(stream.error());
-    CHECK(session->ids() == reference(folder));
+    CHECK(session->ids() == reference(text));
   }
 
   TEST_CASE("with no spare left the turn fails by name, within its bounds") {
@@ -143,7 +164,7 @@ TEST_SUITE("integration/failover") {
         DistributedModel::open({.folder = folder, .peers = addresses(nodes), .threads = 1});
     REQUIRE(model);
     auto session = model->open_session({.buffer_tokens = 1});
-    TokenStream stream = session->generate(kStoryPrompt, greedy());
+    TokenStream stream = session->generate(kStoryPrompt, greedy(Text().tokens));
     for (const Token& token : stream) {
       (void)token;
       if (stream.usage().tokens == 10) nodes[1].process().signal(SIGKILL);
@@ -156,12 +177,17 @@ TEST_SUITE("integration/failover") {
 // Minutes of processes: ctest label chaos.
 TEST_SUITE("chaos" * doctest::skip()) {
   TEST_CASE("a peer killed after any token changes no token") {
-    const std::string folder = any_model();
-    Swarm swarm(folder);
-    const std::vector<TokenId> expected = reference(folder);
-    for (std::uint32_t step = 1; step < kTokens; ++step) {
-      check_death(folder, swarm, expected, step, step % 3);
+    const Text text = stories().empty() ? Text() : Text{stories(), 64};
+    Swarm swarm(text.folder);
+    const std::vector<TokenId> expected = reference(text);
+    std::vector<double> recoveries;
+    for (std::uint32_t step = 1; step < text.tokens; ++step) {
+      recoveries.push_back(check_death(text, swarm, expected, step, step % 3));
     }
+    std::sort(recoveries.begin(), recoveries.end());
+    MESSAGE("killed after each of ", text.tokens, " tokens of ", text.folder,
+            ": went on after (ms) median ", recoveries[recoveries.size() / 2], ", longest ",
+            recoveries.back());
   }
 }
 

@@ -31,7 +31,12 @@ class GrowingMesh {
     // Nobody is there to be waited for before the first, and everybody else finds somebody.
     flags.emplace_back("--first-look");
     flags.emplace_back(bootstrap_.empty() ? "0.2" : "60");
+    const auto began = std::chrono::steady_clock::now();
     auto joined = start_nodes(model_, {Span()}, flags + more);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    const Span layers = joined.front().layers();
+    MESSAGE("serves layers ", layers.begin, ":", layers.end, " ", took.count(),
+            " s after its start");
     nodes_.push_back(std::move(joined.front()));
     bootstrap_ += (bootstrap_.empty() ? "127.0.0.1:" : ",127.0.0.1:") + std::to_string(port);
     return nodes_.back();
@@ -119,15 +124,24 @@ TEST_SUITE("integration/far_node") {
     GrowingMesh mesh(model);
     const std::string port = std::to_string(free_port());
     const std::string dht = std::to_string(free_port());
-    auto node = cli::ChildProcess::start(
-        {kProgram, "far-node", "start", "--ephemeral", "--dht-port", dht, "--first-look", "0.2"},
-        {"FAR_NODE_MODEL=" + model, "FAR_NODE_NUM_BLOCKS=2", "FAR_NODE_PORT=" + port,
-         "FAR_NODE_PUBLIC_ADDR=127.0.0.1", "FAR_NODE_DTYPE=float32"});
-    REQUIRE(node);
-    const auto line = node->read_line(2min);
-    REQUIRE(line);
-    CHECK(line->starts_with("listening on 0.0.0.0:" + port + " with layers 0:2 of "));
-    CHECK(line->find(", f32/") != std::string::npos);
+    const std::string cache = scratch() / "far-node-cache";
+    for (const bool again : {false, true}) {
+      auto node = cli::ChildProcess::start(
+          {kProgram, "far-node", "start", "--ephemeral", "--dht-port", dht, "--first-look", "0.2"},
+          {"FAR_NODE_MODEL=" + model, "FAR_NODE_NUM_BLOCKS=2", "FAR_NODE_PORT=" + port,
+           "FAR_NODE_PUBLIC_ADDR=127.0.0.1", "FAR_NODE_DTYPE=float32",
+           "FARMESH_CACHE_DIR=" + cache});
+      REQUIRE(node);
+      const auto line = node->read_line(2min);
+      REQUIRE(line);
+      CHECK(line->starts_with("listening on 0.0.0.0:" + port + " with layers 0:2 of "));
+      CHECK(line->find(", f32/") != std::string::npos);
+      // It tries how fast it is once, and knows it the next time.
+      node->signal(SIGTERM);
+      CHECK(node->wait() == 0);
+      CHECK((node->errors().find("us a token, measured") != std::string::npos) == !again);
+      CHECK((node->errors().find("us a token, as it did before") != std::string::npos) == again);
+    }
   }
 
   TEST_CASE("a machine without room for one layer says what one takes, and promises nothing") {

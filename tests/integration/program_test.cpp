@@ -110,6 +110,23 @@ TEST_SUITE("integration/program") {
     }
   }
 
+  TEST_CASE("sim tells what a swarm of two hundred does with a load, the same each time") {
+    const std::vector<std::string> load{"sim", "--nodes",   "200:4:0.5", "--sessions",
+                                        "3",   "--seconds", "1",         "--kill-every",
+                                        "0.4", "--tokens",  "8",         "--json"};
+    const Ended told = run(load);
+    INFO(told.errors);
+    REQUIRE(told.status == 0);
+    const auto figures = nlohmann::json::parse(told.output);
+    CHECK(figures.at("sessions") >= 3);
+    CHECK(figures.at("completed") == figures.at("sessions"));
+    CHECK(figures.at("kills") >= 1);
+    CHECK(run(load).output == told.output);
+    const Ended bare = run({"sim", "--nodes", "2:4:1"});
+    CHECK(bare.status != 0);
+    CHECK(bare.errors.find("no_route") != std::string::npos);
+  }
+
   TEST_CASE("--version names the library's") {
     CHECK(run({"--version"}).output == "farmesh " + std::string(version()) + "\n");
   }

@@ -198,6 +198,132 @@ class Router {
   std::thread thread_;
 };
 
+/// A router that speaks UPnP alone: SSDP to be found, and SOAP over HTTP to be asked.
+class UpnpRouter {
+ public:
+  explicit UpnpRouter(const std::string& address) : address_(address) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(1900);
+    const int yes = 1;
+    ::setsockopt(found_by_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    REQUIRE(::bind(found_by_, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
+    ip_mreq group{};
+    REQUIRE(::inet_pton(AF_INET, "239.255.255.250", &group.imr_multiaddr) == 1);
+    REQUIRE(::inet_pton(AF_INET, address.c_str(), &group.imr_interface) == 1);
+    REQUIRE(::setsockopt(found_by_, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group) == 0);
+    at.sin_addr = group.imr_interface;
+    at.sin_port = 0;
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(asked_at_, reinterpret_cast<const sockaddr*>(&at), size) == 0);
+    REQUIRE(::listen(asked_at_, 16) == 0);
+    ::getsockname(asked_at_, reinterpret_cast<sockaddr*>(&at), &size);
+    port_ = ntohs(at.sin_port);
+    thread_ = std::thread([this] { run(); });
+  }
+  ~UpnpRouter() {
+    ending_ = true;
+    thread_.join();
+    ::close(found_by_);
+    ::close(asked_at_);
+  }
+
+  /// TCP ports that it sends on.
+  std::set<std::string> open() const {
+    const std::lock_guard lock(mutex_);
+    return open_;
+  }
+
+ private:
+  void run() {
+    while (!ending_) {
+      std::array<pollfd, 2> waiting{{{found_by_, POLLIN, 0}, {asked_at_, POLLIN, 0}}};
+      if (::poll(waiting.data(), waiting.size(), 50) <= 0) continue;
+      if (waiting[0].revents != 0) be_found();
+      if (waiting[1].revents != 0) be_asked();
+    }
+  }
+
+  void be_found() {
+    std::string asked(2'000, '\0');
+    sockaddr_in from{};
+    socklen_t size = sizeof from;
+    const auto bytes = ::recvfrom(found_by_, asked.data(), asked.size(), 0,
+                                  reinterpret_cast<sockaddr*>(&from), &size);
+    if (bytes <= 0 || !asked.starts_with("M-SEARCH")) return;
+    const std::string answer =
+        "HTTP/1.1 200 OK\r\nST: upnp:rootdevice\r\nUSN: uuid:router\r\n"
+        "LOCATION: http://" +
+        address_ + ":" + std::to_string(port_) + "/router.xml\r\n\r\n";
+    ::sendto(found_by_, answer.data(), answer.size(), 0, reinterpret_cast<const sockaddr*>(&from),
+             size);
+  }
+
+  void be_asked() {
+    const int asker = ::accept(asked_at_, nullptr, nullptr);
+    std::string request;
+    std::array<char, 4'096> bytes{};
+    // A description is asked for without a body; a question ends its envelope.
+    while (!request.starts_with("GET") || request.find("\r\n\r\n") == std::string::npos) {
+      pollfd waiting{asker, POLLIN, 0};
+      if (::poll(&waiting, 1, 2'000) <= 0) break;
+      const auto got = ::recv(asker, bytes.data(), bytes.size(), 0);
+      if (got <= 0) break;
+      request.append(bytes.data(), static_cast<std::size_t>(got));
+      if (request.find("Envelope>") != std::string::npos) break;
+    }
+    const std::string body = answer_to(request);
+    const std::string answer =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nConnection: close\r\n"
+        "Content-Length: " +
+        std::to_string(body.size()) + "\r\n\r\n" + body;
+    ::send(asker, answer.data(), answer.size(), MSG_NOSIGNAL);
+    ::close(asker);
+  }
+
+  std::string answer_to(const std::string& request) {
+    const std::string service = "urn:schemas-upnp-org:service:WANIPConnection:1";
+    if (request.starts_with("GET")) {
+      return "<?xml version=\"1.0\"?><root xmlns=\"urn:schemas-upnp-org:device-1-0\"><device>"
+             "<serviceList><service><serviceType>" +
+             service +
+             "</serviceType><controlURL>/control"
+             "</controlURL></service></serviceList></device></root>";
+    }
+    const auto field = [&request](const std::string& name) {
+      const std::size_t at = request.find("<" + name + ">");
+      if (at == std::string::npos) return std::string();
+      const std::size_t begin = at + name.size() + 2;
+      return request.substr(begin, request.find('<', begin) - begin);
+    };
+    const bool tcp = field("NewProtocol") == "TCP";
+    std::string what = "GetExternalIPAddress";
+    std::string told = "<NewExternalIPAddress>203.0.113.9</NewExternalIPAddress>";
+    for (const char* verb : {"AddPortMapping", "DeletePortMapping"}) {
+      if (request.find(std::string("#") + verb) == std::string::npos) continue;
+      what = verb;
+      told.clear();
+      const std::lock_guard lock(mutex_);
+      if (tcp && what == "AddPortMapping") open_.insert(field("NewExternalPort"));
+      if (tcp && what == "DeletePortMapping") open_.erase(field("NewExternalPort"));
+    }
+    return "<?xml version=\"1.0\"?><s:Envelope "
+           "xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\">"
+           "<s:Body><u:" +
+           what + "Response xmlns:u=\"" + service + "\">" + told + "</u:" + what +
+           "Response></s:Body></s:Envelope>";
+  }
+
+  const std::string address_;
+  const int found_by_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const int asked_at_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  std::uint16_t port_ = 0;
+  std::atomic<bool> ending_ = false;
+  mutable std::mutex mutex_;
+  std::set<std::string> open_;
+  std::thread thread_;
+};
+
 }  // namespace
 
 TEST_SUITE("integration/relay") {
@@ -234,6 +360,29 @@ TEST_SUITE("integration/relay") {
       await_told(hidden, "serving through relay", 2);
     }
     CHECK(relayed_hops(story, bootstrap) == 1);
+  }
+
+  TEST_CASE("a head that nobody can dial drives over its own layers, wherever they come") {
+    const Story story;
+    const std::vector<Span> spans = cli::even_split(layers_of(story.model), 2);
+    const std::string port = std::to_string(free_port());
+    const auto relays = start_nodes(story.model, {spans[0]}, {"--dht-port", port});
+    const cli::NodeProcess hidden =
+        start_node({.program = kProgram,
+                    .model = story.model,
+                    .layers = spans[1],
+                    .head = true,
+                    .listen = "127.0.0.2:0",
+                    .more = {"--threads", "1", "--bootstrap", "127.0.0.1:" + port, "--dht-port",
+                             "0", "--advertise", "127.0.0.1:" + std::to_string(free_port())}});
+    await_told(hidden, "serving through relay");
+    const Generated told =
+        generate(story.flags + Flags{"--remote-head", "--bootstrap", relays.front().address()});
+    INFO(told.errors);
+    REQUIRE(told.status == 0);
+    CHECK(told.ids() == story.ids);
+    REQUIRE(told.last.at("hops").size() == 2);
+    CHECK(told.last.at("hops").at(1).dump().find("/p2p-circuit/p2p/") != std::string::npos);
   }
 
   TEST_CASE("nobody relays where nobody allows it, and that is told") {
@@ -314,6 +463,32 @@ TEST_SUITE("integration/relay") {
       CHECK((router.questions() > 0) == mapping);
       router.forget();
     }
+  }
+
+  TEST_CASE("a router that speaks UPnP is asked as well, and gets its port back") {
+    const OtherMachine machine(::getpid());
+    if (!machine.start()) {
+      MESSAGE("skipped: no network namespace can be made here");
+      return;
+    }
+    const UpnpRouter router(machine.here);
+    const std::string port = std::to_string(free_port());
+    cli::NodeProcess node =
+        start_node({.program = machine.program(),
+                    .model = any_model(),
+                    .layers = {0, 1},
+                    .listen = "0.0.0.0:" + port,
+                    .more = {"--threads", "1", "--advertise", machine.there + ":" + port,
+                             "--dht-port", std::to_string(free_port())}});
+    await_told(node, "sends its port " + port + " to port " + port + " here, by UPnP");
+    CHECK(router.open().contains(port));
+    node.process().signal(SIGTERM);
+    CHECK(node.process().wait() == 0);
+    const auto limit = std::chrono::steady_clock::now() + 10s;
+    while (!router.open().empty() && std::chrono::steady_clock::now() < limit) {
+      std::this_thread::sleep_for(10ms);
+    }
+    CHECK(router.open().empty());
   }
 }
 

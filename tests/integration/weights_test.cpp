@@ -281,6 +281,31 @@ TEST_SUITE("integration/weights") {
   }
 
   TEST_CASE(
+      "the hub's addresses in a manifest are web seeds: pieces come from there as from a peer") {
+    const Published published;
+    const TestHub hub(published.folder.path());
+    const TempDir scratch;
+    const auto manifest = model::make_manifest(
+        published.folder.path(), {.web_seeds = {hub.url() + "/" + TestHub::kModel + "/resolve/"}});
+    REQUIRE(manifest);
+    scratch.write("demo.torrent", manifest->encode());
+    const std::uint16_t port = free_port();
+    const Span all{0, layers_of(any_model())};
+    const auto entrance = start_nodes(any_model(), {{0, 1}}, {"--dht-port", std::to_string(port)});
+    const TempDir folder;
+    const CacheOf cache(folder);
+    const auto nodes = start_nodes(TestHub::kModel, {{1, all.end}},
+                                   {"--manifest", scratch.path() / "demo.torrent", "--hub",
+                                    "http://127.0.0.1:" + std::to_string(free_port()), "--dht-port",
+                                    "0", "--bootstrap", "127.0.0.1:" + std::to_string(port)});
+    const std::uint64_t share = published.bytes_of({1, all.end}, false);
+    CHECK(kept_pieces(folder) * manifest->piece_bytes >= share);
+    CHECK(fetched(hub) >= share);
+    CHECK(fetched(hub) < 2 * share);
+    MESSAGE("a share of ", share, " bytes: fetched ", fetched(hub), " of the web seed");
+  }
+
+  TEST_CASE(
       "a model that no hub has, a hub that lies and one that is away end the program plainly") {
     const Published published;
     const TempDir folder;
