@@ -113,6 +113,36 @@ TEST_SUITE("model/engine") {
     CHECK(int8->info().page_bytes == int4->info().page_bytes);
   }
 
+  TEST_CASE("a cache of another format is named in the numerics class, and its pages told") {
+    const Tiny tiny;
+    const auto demo = *ModelFolder::open(FARMESH_SOURCE_DIR "/models/demo");  // head_dim 32
+    const auto info = [&](const ModelFolder& model, EngineOptions options, auto change) {
+      change(options);
+      return test::load(model.config(), model, options)->info();
+    };
+    const EngineInfo wide = info(*demo, whole(), [](auto&) {});
+    const EngineInfo narrow = info(*demo, whole(), [](auto& o) { o.kv = KvFormat::int8; });
+    CHECK(wide.page_bytes == 2 * (2 * 32 * 16 * 2) * 2);                 // layers, keys, values
+    CHECK(narrow.page_bytes == 2 * (2 * (32 * 16 + 64) + 2 * 32 * 16));  // two scales a position
+    CHECK(narrow.numerics_class == "bf16/exact-1/fma/kv-int8");
+    CHECK(narrow.residual == DType::bf16);
+
+    const auto class_of = [&](auto change) {
+      return info(*tiny.model, whole(), change).numerics_class;
+    };
+    CHECK(class_of([](auto& o) { o.kv = KvFormat::bf16; }) == "bf16/exact-1/fma");
+    CHECK(class_of([](auto& o) { o.kv = KvFormat::f32; }) == "bf16/exact-1/fma/kv-f32");
+    CHECK(class_of([](auto& o) {
+            o.precision = Precision::f32;
+            o.kv = KvFormat::bf16;
+          }) == "f32/exact-1/fma/kv-bf16");
+    CHECK(class_of([](auto& o) {  // a head keeps no cache, and belongs to the peers that do
+            o.precision = Precision::int4;
+            o.kv = KvFormat::int8;
+            o.blocks = {0, 0};
+          }) == "int4/exact-1/fma/kv-int8");
+  }
+
   TEST_CASE("what quantising takes is told matrix by matrix, and only when asked") {
     const Tiny tiny;
     EngineOptions options = whole(Precision::int4);
@@ -236,6 +266,10 @@ TEST_SUITE("model/engine") {
               o.numerics = Numerics::fast;
             }) == Errc::model_unsupported);
     }
+    CHECK(code([](auto& o) {
+            o.kv = KvFormat::int8;
+            o.numerics = Numerics::fast;
+          }) == Errc::model_unsupported);
     const test::WithEnvironment forced("FARMESH_ISA", "vax");
     CHECK(code([](auto&) {}) == Errc::config_invalid);
   }
@@ -302,13 +336,17 @@ TEST_SUITE("model/engine") {
 
   TEST_CASE("a copied page continues a session as the original does") {
     const Tiny tiny;
-    test::Chain chain(tiny.config(), *tiny.model, {{0, 2}}, whole());
-    const std::vector<TokenId> ids{1, 9, 8, 7, 6};
-    chain.run({{ids, 0, {5}}});
-    REQUIRE(chain.engine(0).copy_page(5, 6));
-    const Bytes original = chain.run({{{40}, 5, {5}}})[0];
-    CHECK(chain.run({{{40}, 5, {6}}})[0] == original);
-    CHECK(chain.run({{{41}, 5, {6}}})[0] != original);
+    for (const KvFormat kv : {KvFormat::bf16, KvFormat::int8}) {
+      EngineOptions options = whole();
+      options.kv = kv;
+      test::Chain chain(tiny.config(), *tiny.model, {{0, 2}}, options);
+      const std::vector<TokenId> ids{1, 9, 8, 7, 6};
+      chain.run({{ids, 0, {5}}});
+      REQUIRE(chain.engine(0).copy_page(5, 6));
+      const Bytes original = chain.run({{{40}, 5, {5}}})[0];
+      CHECK(chain.run({{{40}, 5, {6}}})[0] == original);
+      CHECK(chain.run({{{41}, 5, {6}}})[0] != original);
+    }
   }
 
   TEST_CASE("a pass of many rows is cut in slices without a trace") {

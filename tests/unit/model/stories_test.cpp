@@ -26,6 +26,22 @@ const std::vector<TokenId> kStory{1,   403, 407, 261, 378, 432, 383, 286, 261, 3
 constexpr Precision kPrecisions[] = {Precision::f32, Precision::bf16, Precision::int8,
                                      Precision::int4};
 
+/// What weights and cache are kept in.
+struct Kept {
+  Precision weights;
+  KvFormat kv;
+};
+
+/// Every precision with its own cache and with an int8 one.
+std::vector<Kept> all_kinds() {
+  std::vector<Kept> kinds;
+  for (const Precision precision : kPrecisions) {
+    kinds.push_back({precision, usual_kv(precision)});
+    kinds.push_back({precision, KvFormat::int8});
+  }
+  return kinds;
+}
+
 /// Null, having said so, where the checkpoint is absent.
 std::shared_ptr<const ModelFolder> stories() {
   const std::filesystem::path folder = FARMESH_SOURCE_DIR "/../shared/models/stories260K";
@@ -45,6 +61,12 @@ EngineOptions exact(Precision precision = Precision::f32, int threads = 2) {
   return options;
 }
 
+EngineOptions exact(Kept kept, int threads = 2) {
+  EngineOptions options = exact(kept.weights, threads);
+  options.kv = kept.kv;
+  return options;
+}
+
 std::vector<Span> split(std::initializer_list<std::uint32_t> cuts) {
   std::vector<Span> spans;
   std::uint32_t begin = 0;
@@ -61,8 +83,8 @@ struct Foresight {
   double surprise = 0.0;
   int likeliest = 0;
 };
-Foresight foresight(const ModelFolder& folder, Precision precision) {
-  Chain chain(folder.config(), folder, split({5}), exact(precision));
+Foresight foresight(const ModelFolder& folder, const EngineOptions& options) {
+  Chain chain(folder.config(), folder, split({5}), options);
   const Bytes hidden = chain.run({{kStory, 0, test::pages_from(0, 4)}})[0];
   Foresight found;
   for (std::size_t i = 0; i + 1 < kStory.size(); ++i) {
@@ -115,20 +137,22 @@ TEST_SUITE("model/stories") {
   TEST_CASE("hidden states keep every bit in chunks of any size, on any threads and ISA") {
     const auto folder = stories();
     if (!folder) return;
-    for (const Precision precision : kPrecisions) {
-      Chain reference(folder->config(), *folder, split({5}), exact(precision, 1));
+    for (const Kept kept : all_kinds()) {
+      CAPTURE(name(kept.weights));
+      CAPTURE(name(kept.kv));
+      Chain reference(folder->config(), *folder, split({5}), exact(kept, 1));
       const Bytes expected = states(reference, kStory.size());
       for (std::size_t chunk = 1; chunk < kStory.size(); ++chunk) {
         CHECK_MESSAGE(states(reference, chunk, 8) == expected, "chunk " << chunk);
       }
       for (int threads = 2; threads <= 4; ++threads) {
-        Chain chain(folder->config(), *folder, split({3, 5}), exact(precision, threads));
+        Chain chain(folder->config(), *folder, split({3, 5}), exact(kept, threads));
         CHECK_MESSAGE(states(chain, 7) == expected, threads << " threads");
       }
       for (const char* isa : {"portable", "avx2", "avx512", "avx512vnni"}) {
         const WithEnvironment forced("FARMESH_ISA", isa);
         test::find_engine_library();
-        EngineOptions options = exact(precision);
+        EngineOptions options = exact(kept);
         options.blocks = {0, 1};
         const auto possible = load_engine(folder->config(), *folder, options);
         if (!possible) {
@@ -144,10 +168,10 @@ TEST_SUITE("model/stories") {
   TEST_CASE("narrow weights foresee the story about as well as exact ones") {
     const auto folder = stories();
     if (!folder) return;
-    const Foresight f32 = foresight(*folder, Precision::f32);
-    const Foresight bf16 = foresight(*folder, Precision::bf16);
-    const Foresight int8 = foresight(*folder, Precision::int8);
-    const Foresight int4 = foresight(*folder, Precision::int4);
+    const Foresight f32 = foresight(*folder, exact(Precision::f32));
+    const Foresight bf16 = foresight(*folder, exact(Precision::bf16));
+    const Foresight int8 = foresight(*folder, exact(Precision::int8));
+    const Foresight int4 = foresight(*folder, exact(Precision::int4));
     MESSAGE("nats a token: f32 " << f32.surprise << ", bf16 " << bf16.surprise << ", int8 "
                                  << int8.surprise << ", int4 " << int4.surprise);
     MESSAGE("likeliest of 59: " << f32.likeliest << " " << bf16.likeliest << " " << int8.likeliest
@@ -158,11 +182,35 @@ TEST_SUITE("model/stories") {
     CHECK(int8.likeliest >= f32.likeliest - 1);
   }
 
-  TEST_CASE("sixteen sessions in one batch compute what each computes alone") {
+  TEST_CASE("with an int8 cache the story is foreseen about as well, in every split the same") {
     const auto folder = stories();
     if (!folder) return;
     for (const Precision precision : kPrecisions) {
-      Chain chain(folder->config(), *folder, split({5}), exact(precision));
+      CAPTURE(name(precision));
+      const Foresight usual = foresight(*folder, exact(precision));
+      const Foresight narrow = foresight(*folder, exact({precision, KvFormat::int8}));
+      MESSAGE(name(precision) << ": nats a token " << usual.surprise
+                              << ", with int8 keys and values " << narrow.surprise);
+      CHECK(std::abs(narrow.surprise - usual.surprise) < 0.03);
+      std::vector<TokenId> text;
+      for (const auto& spans : {split({5}), split({2, 5}), split({1, 2, 3, 4, 5})}) {
+        Chain chain(folder->config(), *folder, spans, exact({precision, KvFormat::int8}));
+        const auto told = test::greedy(chain, kPrompt, kStory.size(), 3, test::pages_from(0, 4));
+        if (text.empty()) text = told;
+        CHECK(told == text);
+      }
+      if (precision == Precision::f32) {  // nothing else is rounded: the exact weights' own words
+        text.resize(45);
+        CHECK(text == std::vector<TokenId>(kStory.begin(), kStory.begin() + 45));
+      }
+    }
+  }
+
+  TEST_CASE("sixteen sessions in one batch compute what each computes alone") {
+    const auto folder = stories();
+    if (!folder) return;
+    for (const Kept kept : all_kinds()) {
+      Chain chain(folder->config(), *folder, split({5}), exact(kept));
       const Bytes alone = states(chain, kStory.size());
       const std::size_t row = chain.row_bytes();
       // Session s holds the story's first s + 1 ids, then all take the next ids together.
