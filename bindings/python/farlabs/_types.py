@@ -7,10 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple, TypedDict
 
 
-class AskOptions(TypedDict, total=False):
-    """What every question may be asked with; None is as good as nothing."""
-
-    model: str | None  #: full id or alias; the FarMesh's own without one
+class _Options(TypedDict, total=False):
     max_tokens: int | None  #: 512
     temperature: float | None  #: 0.7; 0 takes the likeliest token each time
     top_p: float | None  #: 0.9
@@ -23,7 +20,20 @@ class AskOptions(TypedDict, total=False):
     seed: int | None  #: equal ones give equal tokens
     stop: str | Sequence[str] | None  #: the text ends before the first of these
     ignore_eos: bool | None
+
+
+class AskOptions(_Options, total=False):
+    """What every question to a FarMesh may be asked with; None is as good as nothing."""
+
+    model: str | None  #: full id or alias; the FarMesh's own without one
     max_cost_far: Decimal | str | None  #: fewer tokens rather than a higher cost
+
+
+class GenerateOptions(_Options, total=False):
+    """What a Session's turn may be asked with; None is as good as nothing."""
+
+    top_logprobs: int | None  #: alternatives told with each token, at most 20
+    max_draft: int | None  #: tokens guessed ahead and verified in one step, at most 16; 0
 
 
 class NodeUse(NamedTuple):

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -33,6 +35,16 @@ void register_session(py::module_& module);
 /// The options of a question, as farlabs._mesh.native_options() gives them. Raises TypeError where
 /// a name or a type is wrong.
 farmesh::AskOptions options_of(const py::dict& given);
+
+/// Raises TypeError where `value` is nothing that `field` can be.
+template <class T>
+void read_option(const char* key, const py::object& value, T& field) {
+  try {
+    field = value.cast<T>();
+  } catch (const py::cast_error&) {
+    throw py::type_error(std::string(key) + " cannot be " + std::string(py::repr(value)));
+  }
+}
 
 /// Raises the class of farlabs._errors that the failure belongs to.
 [[noreturn]] void raise(const farmesh::MeshError& error);
@@ -99,11 +111,7 @@ auto next_of(Stream& stream) {
     if (wait_aside([&stream] { return stream.wait(kSignalInterval); })) break;
     heed_signals();
   }
-  auto next = [&stream] {
-    const py::gil_scoped_release release;
-    return stream.next();
-  }();
-  return value_of(std::move(next));
+  return value_of(stream.next());  // which does not wait any more
 }
 
 // --- what is shared with threads of the library's
@@ -112,8 +120,32 @@ auto next_of(Stream& stream) {
 /// any thread, without waiting for it.
 void call_later(std::function<void()> work);
 
-/// A Python callable that any thread may call and let go.
-std::function<void()> wake_function(py::object callable);
+/// Tells one event loop from any thread who is to be woken there: by a descriptor that it watches,
+/// so that no thread of the library's has to do with Python.
+class Wakes {
+ public:
+  Wakes();  // raises OSError
+  Wakes(const Wakes&) = delete;
+  Wakes& operator=(const Wakes&) = delete;
+  ~Wakes();
+
+  int descriptor() const noexcept { return descriptor_; }
+  void wake(std::uint64_t ticket);
+  /// Those that were woken since the last call.
+  std::vector<std::uint64_t> take();
+
+ private:
+  const int descriptor_;
+  std::mutex mutex_;
+  std::vector<std::uint64_t> due_;
+};
+
+/// Wakes `ticket` once, as soon as next_of() would not wait.
+template <class Stream>
+void on_ready(const std::shared_ptr<Stream>& stream, const std::shared_ptr<Wakes>& wakes,
+              std::uint64_t ticket) {
+  stream->on_ready([wakes, ticket] { wakes->wake(ticket); });
+}
 
 /// An object of the library's, for Python and threads of its own. Its destruction may wait for a
 /// thread of the library's.

@@ -23,12 +23,6 @@ std::string text(const Stream& stream) {
   return value_of(stream->text());
 }
 
-void on_ready(const Stream& stream, py::object callable) {
-  std::function<void()> wake = wake_function(std::move(callable));
-  const py::gil_scoped_release release;
-  stream->on_ready(std::move(wake));
-}
-
 py::tuple usage_of(const Stream& stream) {
   const MeshUsage usage = stream->usage();
   py::list nodes;
@@ -70,13 +64,14 @@ Mesh connect(const std::string& api_key, const std::string& base_url, const std:
 }
 
 Mesh open(const std::string& folder, const std::vector<std::string>& bootstrap,
-          const std::vector<std::string>& peers, bool local, bool remote_head, int threads,
-          const std::string& join_token_file) {
+          const std::vector<std::string>& peers, bool local, bool remote_head,
+          const std::string& draft_model, int threads, const std::string& join_token_file) {
   ModelOptions options;
   options.folder = folder;
   options.peers = peers;
   options.local = local;
   options.remote_head = remote_head;
+  options.draft_model = draft_model;
   options.threads = threads;
   options.identity.join_token_file = join_token_file;
   options.discovery.bootstrap = bootstrap;
@@ -118,12 +113,7 @@ AskOptions options_of(const py::dict& given) {
   const auto read = [&given, &known](const char* key, auto& field) {
     if (!given.contains(key)) return;
     ++known;
-    const py::object value = given[key];
-    try {
-      field = value.cast<std::decay_t<decltype(field)>>();
-    } catch (const py::cast_error&) {
-      throw py::type_error(std::string(key) + " cannot be " + std::string(py::repr(value)));
-    }
+    read_option(key, given[key], field);
   };
   read("model", options.model);
   read("max_tokens", options.max_tokens);
@@ -158,7 +148,7 @@ void register_mesh(py::module_& module) {
   py::class_<MeshStream, Stream>(module, "Stream")
       .def("next", next_of<MeshStream>)
       .def("ready", [](const Stream& stream) { return stream->wait(milliseconds(0)); })
-      .def("on_ready", on_ready)
+      .def("on_ready", on_ready<MeshStream>)
       .def("text", text)
       .def("close", &MeshStream::close)
       .def("usage", usage_of)

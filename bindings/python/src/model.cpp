@@ -15,13 +15,15 @@ using Model = std::shared_ptr<DistributedModel>;
 
 Model open_model(const std::string& folder, const std::vector<std::string>& peers,
                  const std::vector<std::string>& bootstrap, bool local, bool remote_head,
-                 int threads, const std::optional<std::string>& precision) {
+                 const std::string& draft_model, int threads,
+                 const std::optional<std::string>& precision) {
   ModelOptions options;
   options.folder = folder;
   options.peers = peers;
   options.discovery.bootstrap = bootstrap;
   options.local = local;
   options.remote_head = remote_head;
+  options.draft_model = draft_model;
   options.threads = threads;
   if (precision) options.precision = precision_of(*precision);
   return shared(value_of(wait_for([options] { return DistributedModel::open(options); })));
@@ -98,8 +100,8 @@ void register_model(py::module_& module) {
       .def_static("open", open_model, py::arg("folder"), py::kw_only(),
                   py::arg("peers") = std::vector<std::string>{},
                   py::arg("bootstrap") = std::vector<std::string>{}, py::arg("local") = false,
-                  py::arg("remote_head") = false, py::arg("threads") = 0,
-                  py::arg("precision") = py::none(),
+                  py::arg("remote_head") = false, py::arg("draft_model") = "",
+                  py::arg("threads") = 0, py::arg("precision") = py::none(),
                   "Loads what this process computes itself, then dials the peers.")
       .def(
           "encode",

@@ -1,9 +1,13 @@
 // The native half of the package `farlabs`; docs/sdk-python.md shows the whole.
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "binding.hpp"
@@ -74,19 +78,25 @@ Process& process() {
 
 void call_later(std::function<void()> work) { process().call(std::move(work)); }
 
-std::function<void()> wake_function(py::object callable) {
-  const std::shared_ptr<py::object> held(new py::object(std::move(callable)), [](py::object* last) {
-    call_later([last] { delete last; });
-  });
-  return [held] {
-    call_later([held] {
-      try {
-        (*held)();
-      } catch (py::error_already_set& error) {
-        error.discard_as_unraisable("farlabs: waking an event loop");
-      }
-    });
-  };
+Wakes::Wakes() : descriptor_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (descriptor_ >= 0) return;
+  PyErr_SetFromErrno(PyExc_OSError);
+  throw py::error_already_set();
+}
+
+Wakes::~Wakes() { ::close(descriptor_); }
+
+void Wakes::wake(std::uint64_t ticket) {
+  const std::lock_guard lock(mutex_);
+  due_.push_back(ticket);
+  if (due_.size() == 1) ::eventfd_write(descriptor_, 1);
+}
+
+std::vector<std::uint64_t> Wakes::take() {
+  const std::lock_guard lock(mutex_);
+  eventfd_t count = 0;
+  ::eventfd_read(descriptor_, &count);
+  return std::exchange(due_, {});
 }
 
 bool wait_aside(const std::function<bool()>& wait) {
@@ -155,8 +165,13 @@ void heed_signals() {
 }  // namespace farlabs
 
 PYBIND11_MODULE(_farlabs, module) {
+  namespace py = pybind11;
   module.attr("__version__") = std::string(farmesh::version());
   module.def("let_go", farlabs::let_go);
+  py::class_<farlabs::Wakes, std::shared_ptr<farlabs::Wakes>>(module, "Wakes")
+      .def(py::init())
+      .def("fileno", &farlabs::Wakes::descriptor)
+      .def("take", &farlabs::Wakes::take);
   farlabs::register_rows(module);
   farlabs::register_mesh(module);
   farlabs::register_session(module);

@@ -30,12 +30,6 @@ py::object next(const Tokens& tokens) {
   return kind(token->id, token->text, token->logprob, top);
 }
 
-void on_ready(const Tokens& tokens, py::object callable) {
-  std::function<void()> wake = wake_function(std::move(callable));
-  const py::gil_scoped_release release;
-  tokens->on_ready(std::move(wake));
-}
-
 py::dict usage_of(const Tokens& tokens) {
   using namespace py::literals;
   const Usage usage = tokens->usage();
@@ -46,15 +40,17 @@ py::dict usage_of(const Tokens& tokens) {
                   "hops"_a = hops_of(usage.hops));
 }
 
-/// As of a question to a FarMesh, but for the model and the cost; and `top_logprobs`.
+/// As of a question to a FarMesh, but for the model and the cost; and what a Session alone has.
 GenerateOptions generate_options(const py::kwargs& given) {
   py::dict rest(given);
   GenerateOptions options;
+  const auto take = [&rest](const char* key, std::uint32_t& field) {
+    const py::object value = rest.attr("pop")(key, py::none());
+    if (!value.is_none()) read_option(key, value, field);
+  };
   std::uint32_t top_logprobs = 0;
-  if (rest.contains("top_logprobs")) {
-    top_logprobs = rest["top_logprobs"].cast<std::uint32_t>();
-    rest.attr("pop")("top_logprobs");
-  }
+  take("top_logprobs", top_logprobs);
+  take("max_draft", options.max_draft);
   for (const char* foreign : {"model", "max_cost_far"}) {
     if (rest.contains(foreign)) throw py::type_error(std::string(foreign) + " is a FarMesh's");
   }
@@ -106,7 +102,7 @@ void register_session(py::module_& module) {
   py::class_<TokenStream, Tokens>(module, "Tokens")
       .def("next", next)
       .def("ready", [](const Tokens& tokens) { return tokens->wait(std::chrono::milliseconds(0)); })
-      .def("on_ready", on_ready)
+      .def("on_ready", on_ready<TokenStream>)
       .def("close", &TokenStream::cancel)
       .def("usage", usage_of);
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import os
-import pathlib
 import threading
 from decimal import Decimal
 
@@ -91,27 +89,15 @@ def test_a_turn_is_read_in_an_event_loop_and_takes_no_thread():
     assert stream.usage()["finish_reason"] == "length"
 
 
-def test_the_stubs_have_every_name_that_the_native_half_has():
-    import farlabs._farlabs as native
-
-    stubs = ast.parse((pathlib.Path(farlabs.__file__).parent / "_farlabs.pyi").read_text())
-    told = {
-        each.name: {member.name for member in each.body if hasattr(member, "name")}
-        for each in stubs.body
-        if isinstance(each, ast.ClassDef)
-    }
-    there = {
-        name: {
-            member
-            for member in vars(kind)
-            if not member.startswith("__") or member.startswith("__dlpack")
-        }
-        for name, kind in vars(native).items()
-        if isinstance(kind, type)
-    }
-    assert told.keys() == there.keys()
-    for name, members in there.items():
-        assert {m for m in members if not m.startswith("_pybind11")} <= told[name], name
+def test_what_a_draft_model_guesses_changes_no_token():
+    options = {"max_tokens": 24, "temperature": 1, "seed": 7, "ignore_eos": True}
+    plain = DistributedModel.open(MODEL, local=True, threads=1)
+    ids = [token.id for token in plain.open_session().generate("The fox", **options)]
+    ahead = DistributedModel.open(MODEL, local=True, draft_model=MODEL, threads=1)
+    guessed = ahead.open_session().generate("The fox", max_draft=8, **options)
+    assert [token.id for token in guessed] == ids
+    with pytest.raises(farlabs.NotFoundError):
+        DistributedModel.open(MODEL, local=True, draft_model="/nowhere")
 
 
 def test_a_turn_is_cancelled_and_the_session_goes_on():
@@ -121,7 +107,17 @@ def test_a_turn_is_cancelled_and_the_session_goes_on():
     stream.cancel()
     assert list(stream) == [] and stream.usage()["finish_reason"] == "cancelled"
     assert len(list(session.generate("Again", max_tokens=2, ignore_eos=True))) == 2
-    for wrong in ({"model": "m"}, {"tokens": 3}, {"max_tokens": "many"}, {"stop": [7]}):
+    del stream
+    session.generate("Once", max_tokens=300, ignore_eos=True)  # forgotten at once
+    assert len(list(session.generate("Again", max_tokens=2, ignore_eos=True))) == 2
+    for wrong in (
+        {"model": "m"},
+        {"tokens": 3},
+        {"max_tokens": "many"},
+        {"stop": [7]},
+        {"top_logprobs": "many"},
+        {"max_draft": -1},
+    ):
         with pytest.raises(TypeError):
             session.generate("x", **wrong)
     with pytest.raises(farlabs.InvalidRequestError):

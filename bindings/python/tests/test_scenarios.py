@@ -27,6 +27,11 @@ def direct(mesh):
     return FarMesh(bootstrap=mesh.bootstrap, model=MODEL), {}
 
 
+@pytest.fixture(scope="module")
+def guessed(mesh):
+    return FarMesh(peers=mesh.peers, model=MODEL, draft_model=MODEL), {}
+
+
 def start(asked: FarMesh, scenario: dict):
     options = dict(scenario["options"])
     if "logit_bias" in options:
@@ -82,6 +87,10 @@ def play(asked: FarMesh, told: dict[str, str], scenario: dict, at: Program | Non
     assert (usage.resumed > 0) == ("kill_after" in scenario)
 
 
+def test_there_are_scenarios_for_everything():
+    assert len(SCENARIOS) >= 30
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s["name"])
 def test_at_a_coordinator(mesh, coordinator, scenario):
     if "kill_after" in scenario and not mesh.redis:
@@ -94,6 +103,11 @@ def test_over_the_peers(direct, scenario):
     play(*direct, scenario)
 
 
-def test_both_ways_tell_the_same(coordinator, direct):
+@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s["direct"]], ids=lambda s: s["name"])
+def test_guessed_ahead_over_the_peers(guessed, scenario):
+    play(*guessed, scenario)
+
+
+def test_every_way_tells_the_same(coordinator, direct, guessed):
     for name in ("text", "a stop string", "a chat", "a conversation", "a seed"):
-        assert coordinator[1][name] == direct[1][name]
+        assert coordinator[1][name] == direct[1][name] == guessed[1][name]
