@@ -18,6 +18,7 @@
 
 #include "driver/chain.hpp"
 #include "driver/patience.hpp"
+#include "driver/ring_pace.hpp"
 #include "net/event.hpp"
 
 namespace farmesh::driver {
@@ -208,6 +209,7 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   ChainOptions options;
   std::function<void(const ChainEvent&)> on_event;
   Patience patience;
+  RingPace ring;
   net::Event changed;  // something below did
 
   std::vector<std::shared_ptr<Hop>> hops;  // in route order; with holes while being repaired

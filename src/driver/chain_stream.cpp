@@ -87,6 +87,7 @@ net::Task<Result<void>> Chain::Impl::send_chunk(const Flow& flow, Progress& prog
   step.dtype = options.residual;
   step.want = flow.want == wire::Want::last_row && !is_last ? wire::Want::nothing : flow.want;
   step.replay = flow.replay;
+  if (count == 1 && !flow.replay) step.groups = static_cast<std::uint8_t>(ring.groups());
   for (std::size_t i = 1; i <= flow.last; ++i) {
     const auto& standby = hops[i]->standby;
     const bool copies = !flow.replay && standby && standby->copies;
@@ -130,6 +131,7 @@ void Chain::Impl::receive(const Flow& flow, Progress& progress, Reply reply) {
   if (!flow.from_history) {
     const TimePoint began = std::max(progress.last, progress.in_flight.front().sent);
     patience.measured(reply.message.count, reply.arrived - began);
+    if (reply.message.count == 1 && !flow.replay) ring.measured(reply.arrived - began, reply.message.times);
     progress.in_flight.pop_front();
   }
   progress.last = reply.arrived;

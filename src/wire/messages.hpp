@@ -23,6 +23,7 @@ namespace farmesh::wire {
 
 inline constexpr std::size_t kMaxTextField = 256;        // ids, addresses, error details
 inline constexpr std::size_t kMaxHops = 128;             // in one route
+inline constexpr std::uint32_t kMaxGroups = 255;         // of sessions, that fill a route
 inline constexpr std::size_t kMaxPageNames = 2'048;      // in one open
 inline constexpr std::uint32_t kMaxPosition = 1u << 24;  // tokens of context, any model
 inline constexpr std::uint32_t kMaxStepRows = 8'192;
@@ -116,6 +117,8 @@ struct Step {
   // Round trips of those stages to the ones after them, as their links measured; 0: not yet.
   std::vector<std::uint32_t> next_us;
   bool standby = false;  // a copy: keeps a spare cache warm, and moves nothing on
+  // So many groups of sessions keep the route's stages busy, as the driver measured; 0: not yet.
+  std::uint8_t groups = 0;
 };
 
 /// Payload: the wanted rows.

@@ -236,6 +236,7 @@ Result<Step> decode<Step>(ByteView header) {
   message.times = in.times(table->times());
   message.next_us = in.numbers(table->next_us(), kMaxHops, "next_us");
   message.standby = table->standby();
+  message.groups = table->groups();
   return in.result(std::move(message));
 }
 

@@ -129,7 +129,8 @@ HeaderBytes encode(const Step& message) {
   return finished(builder, fb::CreateStep(builder, &session, message.epoch, message.position,
                                           message.count, static_cast<std::uint8_t>(message.dtype),
                                           static_cast<std::uint8_t>(message.want), message.replay,
-                                          message.budget_ms, route, times, next, message.standby));
+                                          message.budget_ms, route, times, next, message.standby,
+                                          message.groups));
 }
 
 HeaderBytes encode(const StepReply& message) {

@@ -125,11 +125,13 @@ TEST_SUITE("wire/messages") {
     step.route[0].standby = "10.0.0.9:31330";
     step.next_us = {1'500, 0};
     step.standby = true;
+    step.groups = 4;
     const Step back = round_trip(step);
     CHECK(back.route[0].standby == "10.0.0.9:31330");
     CHECK(back.route[1].standby.empty());
     CHECK(back.next_us == step.next_us);
     CHECK(back.standby);
+    CHECK(back.groups == 4);
     StepReply reply = test::sample_step_reply();
     reply.next_us = {7};
     reply.standby = true;
