@@ -56,6 +56,10 @@ class Pacing {
     const Duration patience = shortest_ / 2;
     return away_.empty() || usual_ > patience ? ended_ : ended_ + patience;
   }
+  /// Of a batch of few rows.
+  Duration shortest() const noexcept { return shortest_; }
+  /// When the last pass did.
+  TimePoint ended() const noexcept { return ended_; }
 
  private:
   struct Leave {

@@ -71,6 +71,8 @@ void Peer::Impl::step(const ConnectionPtr& connection, const Frame& frame, wire:
   work.position = message.position;
   work.count = message.count;
   work.replay = message.replay;
+  work.groups = message.groups;
+  if (!message.times.empty()) work.batch_rows = message.times.back().batch_rows;
   work.input = frame.payload;
   if (message.budget_ms > 0) {
     work.deadline = clock.now() + std::chrono::milliseconds(message.budget_ms);

@@ -317,9 +317,19 @@ void Scheduler::wait(Session& session) {
   session.waiting = true;
 }
 
+Scheduler::Decoding Scheduler::decoding() const {
+  Decoding all;
+  for (const Session* session : waiting_) {
+    const Step& step = *session->steps.front();
+    if (step.work.count > 1) return {};
+    if (all.rows++ == 0 || step.arrived < all.since) all.since = step.arrived;
+  }
+  return all;
+}
+
 // --- batches -------------------------------------------------------------------------------
 
-std::optional<Scheduler::Batch> Scheduler::next_batch(TimePoint now) {
+std::optional<Scheduler::Batch> Scheduler::next_batch(TimePoint now, std::uint32_t decoding) {
   FARMESH_ASSERT(!running_);
   end_lapsed(now);
   if (waiting_.empty()) return std::nullopt;
@@ -345,8 +355,10 @@ std::optional<Scheduler::Batch> Scheduler::next_batch(TimePoint now) {
   room -= kept;
   for (const bool decodes : {true, false}) {
     for (Session* session : waiting_) {
-      if (room == 0) break;
-      if (session->blocks == batch.blocks && is_decode(session) == decodes) take(*session);
+      if (room == 0 || (decodes && decoding == 0)) break;
+      if (session->blocks != batch.blocks || is_decode(session) != decodes) continue;
+      take(*session);
+      if (decodes) --decoding;
     }
     if (decodes) room += kept;
   }

@@ -94,9 +94,10 @@ class Scheduler {
   /// nothing and `open` could fit once enough such sessions are gone.
   std::optional<SessionId> make_room(const wire::Open& open, TimePoint now);
 
-  /// The next batch, or nothing if no step waits. One batch at a time: finish it first. Steps
-  /// whose deadline lapsed before they began end here with deadline_passed.
-  std::optional<Batch> next_batch(TimePoint now);
+  /// The next batch, or nothing if no step waits. One batch at a time: finish it first. It has at
+  /// most `decoding` steps of one row. Steps whose deadline lapsed before they began end here with
+  /// deadline_passed.
+  std::optional<Batch> next_batch(TimePoint now, std::uint32_t decoding = UINT32_MAX);
   void finish_batch(Batch batch, TimePoint now);
 
   /// The next ended step, in order within a session; nothing when there is none.
@@ -105,6 +106,12 @@ class Scheduler {
 
   /// Some session has a step that is in no batch.
   bool waiting() const noexcept { return !waiting_.empty(); }
+  /// Steps of one row that are in no batch, if no other steps wait.
+  struct Decoding {
+    std::uint32_t rows = 0;
+    TimePoint since{};  // the first of them came
+  };
+  Decoding decoding() const;
   /// The session has a step that has not ended.
   bool has_steps(const SessionId& session) const;
   /// Positions [0, n) that are computed; nothing for an unknown session.

@@ -31,6 +31,8 @@ struct StepWork {
   std::uint32_t position = 0;
   std::uint32_t count = 0;
   bool replay = false;                    // comes all at once: not bound by window_steps
+  std::uint32_t groups = 0;               // as wire::Step has it
+  std::uint32_t batch_rows = 0;           // of the batch it was in at the stage before; 0: none
   Payload input;                          // [count, hidden]
   TimePoint deadline = TimePoint::max();  // not begun by then: deadline_passed
 };

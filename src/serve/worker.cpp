@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include <asio/post.hpp>
 
 #include "serve/head_queue.hpp"
 #include "serve/pacing.hpp"
+#include "serve/pipeline.hpp"
 #include "serve/scheduler.hpp"
 
 namespace farmesh::serve {
@@ -93,6 +95,7 @@ struct Worker::Impl : std::enable_shared_from_this<Impl> {
   Scheduler scheduler;
   HeadQueue head;
   Pacing pacing;
+  Pipeline pipeline{engine->info().blocks.begin == 0};
   std::function<void(const SessionId&)> on_idle_close;
   std::unique_ptr<Compute> compute;  // before the engine ends, so does the pass at hand
   bool computing = false;
@@ -185,12 +188,24 @@ bool Worker::Impl::begin_head(HeadQueue::Pass pass) {
 
 bool Worker::Impl::begin_blocks() {
   const TimePoint now = clock.now();
-  if (scheduler.waiting() && pacing.begin_at() > now) {
-    wait_until(pacing.begin_at());
+  if (!scheduler.waiting()) return false;
+  const Scheduler::Decoding decoding = scheduler.decoding();
+  Pipeline::Plan plan;
+  if (decoding.rows > 0) {
+    plan = pipeline.plan({now, decoding.rows, decoding.since, pacing.ended(), pacing.shortest()});
+  }
+  const TimePoint begin = std::max(pacing.begin_at(), plan.begin);
+  if (begin > now) {
+    wait_until(begin);
     return false;
   }
-  std::optional<Scheduler::Batch> next = scheduler.next_batch(now);
+  std::optional<Scheduler::Batch> next = scheduler.next_batch(now, plan.rows);
   if (!next) return false;
+  std::vector<SessionId> decoders;
+  for (const Scheduler::Slice& slice : next->slices) {
+    if (slice.rows == 1) decoders.push_back(slice.session);
+  }
+  pipeline.begun(decoders);
   const auto batch = std::make_shared<Scheduler::Batch>(std::move(*next));
   computing = true;
   compute->run(
@@ -241,6 +256,7 @@ void Worker::Impl::close_idle() {
   idle = 0;
   for (const SessionId& session : scheduler.close_idle(clock.now())) {
     pacing.closed(session);
+    pipeline.closed(session);
     if (on_idle_close) on_idle_close(session);
   }
   watch_idle();
@@ -278,6 +294,7 @@ Result<wire::OpenReply> Worker::open(const wire::Open& open, const wire::NodeId&
     const std::optional<SessionId> gone = impl_->scheduler.make_room(open, now);
     if (!gone) break;
     impl_->pacing.closed(*gone);
+    impl_->pipeline.closed(*gone);
     if (impl_->on_idle_close) impl_->on_idle_close(*gone);
     reply = impl_->scheduler.open(open, scope, now);
   }
@@ -288,7 +305,10 @@ Result<wire::OpenReply> Worker::open(const wire::Open& open, const wire::NodeId&
 Result<void> Worker::step(StepWork work, StepDone done) {
   const TimePoint now = impl_->clock.now();
   impl_->pacing.came_back(work.session, now);
+  const bool decodes = work.count == 1 && !work.replay;
+  const auto [session, groups, batch_rows] = std::tuple(work.session, work.groups, work.batch_rows);
   Result<void> queued = impl_->scheduler.step(std::move(work), std::move(done), now);
+  if (queued && decodes) impl_->pipeline.came(session, groups, batch_rows, now);
   impl_->wake();
   return queued;
 }
@@ -302,6 +322,7 @@ Result<void> Worker::truncate(const wire::Truncate& truncate) {
 void Worker::close(const SessionId& session) {
   impl_->scheduler.close(session);
   impl_->pacing.closed(session);
+  impl_->pipeline.closed(session);
 }
 
 void Worker::on_idle_close(std::function<void(const SessionId&)> closed) {
