@@ -48,6 +48,18 @@ Result<Rows> bench_wan(const BenchOptions&) {
     row.held = row.value > 0 && row.ratio() < 1;
     rows.push_back(row);
   }
+  const sim::PipelineKind chain;
+  const sim::PipelineReport pipeline = sim::pipeline(chain);
+  BenchRow busy;
+  busy.bench = "wan";
+  busy.what = fmt::format("{} stages of 5 ms, {} sessions: tokens", chain.stages, chain.sessions);
+  busy.value = pipeline.tokens_per_second;
+  busy.beside = fmt::format("{} a pass; busy {:.3f}", chain.sessions / chain.stages, pipeline.busy);
+  busy.other = chain.sessions / chain.stages / std::chrono::duration<double>(chain.pass).count();
+  busy.unit = "tokens/s";
+  busy.bound = "busy at least 0.95";
+  busy.held = pipeline.tokens_per_second > 0 && pipeline.busy >= 0.95;
+  rows.push_back(busy);
   for (const std::uint32_t positions : {128u, 1'024u, 4'096u}) {
     const sim::RecoveryReport recovery = sim::recovery_at(positions);
     BenchRow row;

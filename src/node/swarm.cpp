@@ -58,31 +58,41 @@ class OtherClass final : public model::StageEngine {
   model::EngineInfo info_;
 };
 
+/// What a test does to a machine's forward passes, and sees of them.
+struct Passes {
+  Duration extra{};  // that each takes longer
+  Duration took{};   // all that have ended
+};
+
 /// Simulated compute that a test can slow down while it runs.
 class Brake final : public serve::Compute {
  public:
-  Brake(std::unique_ptr<serve::Compute> compute, net::Clock& clock, const Duration* extra)
-      : compute_(std::move(compute)), clock_(clock), extra_(extra) {}
+  Brake(std::unique_ptr<serve::Compute> compute, net::Clock& clock, Passes& passes)
+      : compute_(std::move(compute)), clock_(clock), passes_(passes) {}
 
   void run(std::uint32_t rows, std::function<void()> work, std::function<void()> done) override {
-    compute_->run(rows, std::move(work), [this, done = std::move(done)] {
-      if (*extra_ == Duration::zero()) return done();
-      clock_.call_at(clock_.now() + *extra_, done);
+    auto ended = [this, began = clock_.now(), done = std::move(done)] {
+      passes_.took += clock_.now() - began;
+      done();
+    };
+    compute_->run(rows, std::move(work), [this, ended = std::move(ended)] {
+      if (passes_.extra == Duration::zero()) return ended();
+      clock_.call_at(clock_.now() + passes_.extra, ended);
     });
   }
 
  private:
   std::unique_ptr<serve::Compute> compute_;
   net::Clock& clock_;
-  const Duration* extra_;
+  Passes& passes_;
 };
 
 std::unique_ptr<serve::Worker> make_worker(std::unique_ptr<model::StageEngine> engine,
                                            net::Clock& clock, Duration base, Duration per_row,
                                            const serve::WorkerLimits& limits,
-                                           const Duration* extra = nullptr) {
+                                           Passes* passes = nullptr) {
   auto compute = serve::make_sim_compute(clock, base, per_row);
-  if (extra != nullptr) compute = std::make_unique<Brake>(std::move(compute), clock, extra);
+  if (passes != nullptr) compute = std::make_unique<Brake>(std::move(compute), clock, *passes);
   auto worker = serve::Worker::create(std::move(engine), std::move(compute), clock, limits);
   FARMESH_ASSERT(worker.has_value());
   return std::move(*worker);
@@ -148,7 +158,7 @@ std::uint64_t seed_or(std::uint64_t fallback) {
 // --- the swarm -----------------------------------------------------------------------------
 
 struct Swarm::Machine {
-  Duration extra{};  // of each forward pass
+  Passes passes;
   std::unique_ptr<net::Transport> transport;
   std::unique_ptr<serve::Worker> worker;
   std::unique_ptr<serve::Peer> peer;
@@ -183,7 +193,7 @@ Swarm::Machine& Swarm::build(const std::string& name, std::unique_ptr<model::Sta
   }
   machine->transport = network.host(name);
   machine->worker = make_worker(std::move(engine), machine->transport->clock(), base,
-                                options.compute_per_row, options.limits, &machine->extra);
+                                options.compute_per_row, options.limits, &machine->passes);
   machine->pages = machine->worker->load().free_pages;
   serve::PeerOptions peer;
   peer.model_hash = kModelHash;
@@ -215,8 +225,10 @@ void Swarm::add_of_class(const std::string& name, Span span, const std::string& 
 }
 
 void Swarm::slow_down(const std::string& name, Duration extra) {
-  machines_.at(name)->extra = extra;
+  machines_.at(name)->passes.extra = extra;
 }
+
+Duration Swarm::busy(const std::string& name) const { return machines_.at(name)->passes.took; }
 
 namespace {
 

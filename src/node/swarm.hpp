@@ -97,6 +97,8 @@ class Swarm {
   bool alive(const std::string& name) const { return !dead_.contains(name); }
   /// Lets the peer's next forward passes take so much longer each.
   void slow_down(const std::string& name, Duration extra);
+  /// Time that the peer's forward passes took so far, those that have ended.
+  Duration busy(const std::string& name) const;
 
   /// `talk` must outlive leaks() and be gone before the swarm: declare it after.
   void start(Talk& talk);

@@ -254,6 +254,65 @@ WanReport wan_decode(Duration one_way, Duration hop_time, std::uint32_t tokens) 
   return report;
 }
 
+PipelineReport pipeline(const PipelineKind& kind) {
+  SwarmOptions options;
+  options.network = {kind.one_way, kind.jitter, 0};
+  options.compute_base = kind.pass;
+  options.compute_per_row = kind.per_row;
+  options.limits.cache_tokens = kind.sessions * (kind.tokens + 64);
+  Swarm swarm(options);
+  std::vector<std::string> stages;
+  const std::uint32_t layers = kLayers / kind.stages;
+  for (std::uint32_t i = 0; i < kind.stages; ++i) {
+    stages.push_back(std::string(1, char('a' + i)));
+    const double times = i + 1 == kind.stages ? kind.last_stage : 1;
+    swarm.add_slow(stages.back(), {i * layers, (i + 1) * layers},
+                   std::chrono::duration_cast<Duration>(kind.pass * times));
+  }
+  swarm.connect();
+
+  constexpr std::uint32_t kEdge = 20;
+  const auto busy = [&] {
+    Duration sum{};
+    for (const std::string& stage : stages) sum += swarm.busy(stage);
+    return sum;
+  };
+  std::uint32_t under_way = 0;  // sessions past the first tokens
+  std::uint64_t tokens = 0;
+  bool measuring = false;
+  TimePoint began{};
+  Duration took{};
+  Duration busy_before{};
+  PipelineReport report;
+  std::vector<Talk> talks(kind.sessions);
+  for (std::uint32_t i = 0; i < kind.sessions; ++i) {
+    talks[i].prompt = prompt_of(i, 8);
+    talks[i].max_tokens = kind.tokens;
+    talks[i].sampling = greedy();
+    talks[i].on_token = [&](std::size_t told) {
+      if (measuring) ++tokens;
+      if (told == kEdge && ++under_way == kind.sessions) {
+        measuring = true;
+        began = swarm.clock.now();
+        busy_before = busy();
+      }
+      if (told + kEdge < kind.tokens || !measuring) return;
+      measuring = false;
+      took = swarm.clock.now() - began;
+      report.busy = milliseconds(busy() - busy_before) / milliseconds(took) / kind.stages;
+    };
+    swarm.start(talks[i]);
+  }
+  swarm.run();
+  bool right = true;
+  for (const Talk& talk : talks) right = right && Swarm::verdict(talk).empty();
+  static_cast<void>(swarm.leaks());
+  if (right && took > Duration::zero()) {
+    report.tokens_per_second = static_cast<double>(tokens) / (milliseconds(took) / 1'000);
+  }
+  return report;
+}
+
 DraftReport wan_draft(Duration one_way, Duration hop_time, std::uint32_t tokens) {
   SwarmOptions options;
   options.network = {one_way, Duration::zero(), 0};

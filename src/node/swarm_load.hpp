@@ -59,6 +59,24 @@ struct WanReport {
 /// Three hops, `one_way` on every link.
 WanReport wan_decode(Duration one_way, Duration hop_time, std::uint32_t tokens);
 
+/// A chain of equal stages that serves many sessions, begun at once.
+struct PipelineKind {
+  std::uint32_t stages = 4;  // divides kLayers
+  std::uint32_t sessions = 16;
+  std::uint32_t tokens = 200;                         // of each session
+  Duration pass = std::chrono::milliseconds(5);       // of any rows
+  Duration per_row = Duration::zero();                // on top
+  double last_stage = 1;                              // that its passes take longer
+  Duration one_way = std::chrono::microseconds(100);  // every link
+  Duration jitter = Duration::zero();                 // at most, on top
+};
+struct PipelineReport {
+  double busy = 0;               // share of the time that a stage computes, mean of all
+  double tokens_per_second = 0;  // of all sessions; 0: some session was told another text
+};
+/// From the twentieth token of the slowest session to the last but twenty of the quickest.
+PipelineReport pipeline(const PipelineKind& kind);
+
 struct DraftReport {
   double plain_ms = 0;  // a token, decoding
   double draft_ms = 0;  // the same with guesses verified in one trip; below 0: another text

@@ -69,6 +69,33 @@ TEST_SUITE("sim/load") {
     CHECK(wan.hub_ms > 1.3 * wan.ring_ms);
   }
 
+  TEST_CASE(
+      "sessions that come together fill every stage of a chain, in groups as large as can be") {
+    for (const std::uint32_t sessions : {4u, 8u, 16u, 32u}) {
+      PipelineKind kind;
+      kind.sessions = sessions;
+      const PipelineReport report = pipeline(kind);
+      MESSAGE(sessions << " sessions: " << report.busy << " of the time busy, "
+                       << report.tokens_per_second << " tokens a second");
+      CHECK(report.busy >= 0.95);
+      // Four groups a round, each of a quarter of the sessions.
+      CHECK(report.tokens_per_second >= 0.9 * sessions / 4 / 0.005);
+    }
+  }
+
+  TEST_CASE("odd numbers of sessions, unequal stages, rows that cost and jitter keep stages busy") {
+    PipelineKind odd;
+    odd.sessions = 13;
+    odd.jitter = 20us;
+    CHECK(pipeline(odd).busy >= 0.9);
+    PipelineKind costly;
+    costly.per_row = 500us;
+    CHECK(pipeline(costly).busy >= 0.85);
+    PipelineKind slow;
+    slow.last_stage = 3;  // 20 ms of 30 are the other three's
+    CHECK(pipeline(slow).busy >= 0.5);
+  }
+
   TEST_CASE("over long links, guesses at a text that repeats itself halve a token's time") {
     const DraftReport draft = wan_draft(25ms, 5ms, 200);
     MESSAGE(draft.plain_ms << " ms a token, guessing " << draft.draft_ms << " ms");
