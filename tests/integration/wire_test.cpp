@@ -5,6 +5,7 @@
 #include <cctype>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <mutex>
 #include <set>
 #include <string>
@@ -13,10 +14,11 @@
 
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
+#include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <net/if.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,7 +41,10 @@ class Watcher {
     sockaddr_ll loopback{};
     loopback.sll_family = AF_PACKET;
     loopback.sll_protocol = htons(ETH_P_IP);
-    loopback.sll_ifindex = static_cast<int>(::if_nametoindex("lo"));
+    ifreq wire{};
+    std::strcpy(wire.ifr_name, "lo");
+    REQUIRE(::ioctl(socket_, SIOCGIFINDEX, &wire) == 0);
+    loopback.sll_ifindex = wire.ifr_ifindex;
     REQUIRE(::bind(socket_, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback) == 0);
     thread_ = std::thread([this] { watch(); });
   }
