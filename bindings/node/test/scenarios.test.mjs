@@ -2,7 +2,7 @@
 // peers themselves; and what else wants a mesh.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -135,6 +135,7 @@ test("without its native part the same class speaks HTTP, and says what it canno
   const folder = mkdtempSync(join(tmpdir(), "farmesh-web-"));
   const there = join(folder, "node_modules/@farlabs/sdk");
   mkdirSync(there, { recursive: true });
+  writeFileSync(join(folder, "package.json"), "{}");
   for (const part of ["package.json", "esm", "native/binding.cjs"]) {
     cpSync(new URL(`../${part}`, import.meta.url), join(there, part), { recursive: true });
   }
