@@ -24,4 +24,6 @@ if silent:
 warnings.simplefilter("error")
 # Names that only type checkers see are shown as they are written.
 warnings.filterwarnings("ignore", ".* type annotation ")
+# A TypedDict forgets whom it inherits its keys from.
+warnings.filterwarnings("ignore", r"Cannot determine where farlabs\.\w+Options\.")
 pdoc.pdoc("farlabs", output_directory=pathlib.Path(sys.argv[1]))
