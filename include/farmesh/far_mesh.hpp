@@ -237,8 +237,8 @@ class FARMESH_API FarMesh {
 
   /// The mesh itself: needs the model's folder (`options.folder`: config.json, tokenizer, and the
   /// head's weights unless `remote_head`) and somewhere to begin: `options.discovery.bootstrap` or
-  /// `options.peers`. With `options.draft_model` every answer is guessed ahead, and the same. Blocks
-  /// while it loads and dials.
+  /// `options.peers`. With `options.draft_model` every answer is guessed ahead, and the same.
+  /// Blocks while it loads and dials.
   static MeshResult<FarMesh> open(ModelOptions options);
 
   FarMesh(FarMesh&&) noexcept;

@@ -131,7 +131,8 @@ void Chain::Impl::receive(const Flow& flow, Progress& progress, Reply reply) {
   if (!flow.from_history) {
     const TimePoint began = std::max(progress.last, progress.in_flight.front().sent);
     patience.measured(reply.message.count, reply.arrived - began);
-    if (reply.message.count == 1 && !flow.replay) ring.measured(reply.arrived - began, reply.message.times);
+    if (reply.message.count == 1 && !flow.replay)
+      ring.measured(reply.arrived - began, reply.message.times);
     progress.in_flight.pop_front();
   }
   progress.last = reply.arrived;
