@@ -156,26 +156,23 @@ namespace {
 
 // Of decode and prefill.
 void add_engine_flags(CLI::App& verb, BenchOptions& options) {
-  verb.add_option_function<std::vector<std::string>>(
-          "--precision",
-          [&options](const std::vector<std::string>& names) {
-            options.precisions.clear();
-            for (const std::string& text : names) options.precisions.push_back(precision_of(text));
-          },
-          "Of decode and prefill: f32, bf16, int8, int4; repeatable; default: the last three")
-      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}))
-      ->allow_extra_args(false)
-      ->option_text("NAME");
-  verb.add_option_function<std::vector<std::string>>(
-          "--kv",
-          [&options](const std::vector<std::string>& names) {
-            options.kvs.clear();
-            for (const std::string& text : names) options.kvs.push_back(kv_format_of(text));
-          },
-          "KV cache of both, measured in turns; repeatable; default: f32 for f32, else bf16")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->allow_extra_args(false)
-      ->option_text("NAME");
+  const auto names = [&verb](const char* flag, auto& values, auto parse,
+                             const std::vector<std::string>& known, const char* help) {
+    verb.add_option_function<std::vector<std::string>>(
+            flag,
+            [&values, parse](const std::vector<std::string>& texts) {
+              values.clear();
+              for (const std::string& text : texts) values.push_back(parse(text));
+            },
+            help)
+        ->check(CLI::IsMember(known))
+        ->allow_extra_args(false)
+        ->option_text("NAME");
+  };
+  names("--precision", options.precisions, precision_of, {"f32", "bf16", "int8", "int4"},
+        "Of decode and prefill: f32, bf16, int8, int4; repeatable; default: the last three");
+  names("--kv", options.kvs, kv_format_of, {"f32", "bf16", "int8"},
+        "KV cache of both, measured in turns; repeatable; default: f32 for f32, else bf16");
   const auto numbers = [&verb](const char* flag, std::vector<std::uint32_t>& values,
                                const char* help, std::uint32_t least, std::uint32_t most) {
     verb.add_option(flag, values, help)
