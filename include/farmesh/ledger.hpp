@@ -94,6 +94,10 @@ struct SessionStart {
   SplitPolicy split = SplitPolicy::layer_units;
   std::string coordinator;  // who serves it, for close_abandoned(); at most 64 bytes
   std::string prompt_text;  // empty unless the operator stores prompts; at most 1 MiB
+  bool streamed = false;    // its tokens are delivered as they come, not at its end
+  /// Of a stream that goes on: what earlier sessions of its request charged already.
+  std::uint32_t repeated_tokens = 0;  // of output, and made once more by this one's nodes
+  bool prompt_charged = false;
 };
 
 enum class SessionStatus : std::uint8_t { active, completed, failed, cancelled };
@@ -168,6 +172,9 @@ struct AbandonedSession {
   std::string request_id;
   std::string model_id;
   std::uint32_t max_tokens = 0;
+  bool streamed = false;
+  std::uint32_t repeated_tokens = 0;
+  bool prompt_charged = false;
   WorkLog log;
 };
 

@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
-#include "gateway/resumption.hpp"
 #include "gateway/services.hpp"
 #include "ledger/checks.hpp"
 #include "ledger/proof.hpp"
@@ -26,21 +25,12 @@ void complain(const Error& error) {
 
 }  // namespace
 
-// Streams alone deliver before their end: one shows by tokens that were saved, or by what is kept
-// for resuming it.
-bool Closing::may_prove(const AbandonedSession& session) const {
-  if (is_continuation(session.request_id)) return false;
-  if (!session.log.output.empty()) return true;
-  const auto kept = services_.turns->find(session.request_id);
-  return kept && *kept;
-}
-
 void Closing::add(AbandonedSession session, std::optional<std::uint64_t> told) {
   Pending pending;
   pending.hosted = services_.models.find(session.model_id);
   pending.told = told;
   const bool local = pending.hosted == nullptr || pending.hosted->model->state().local;
-  if (!local && may_prove(session)) {
+  if (!local && session.streamed) {
     driver::BillTerms terms;
     terms.account = ledger::uuid_bytes(session.session_id);
     terms.of_another = true;
@@ -78,7 +68,8 @@ bool Closing::try_end(Pending& pending) {
   terms.num_layers = model.num_layers;
   terms.most_tokens =
       std::min<std::uint64_t>(session.max_tokens, pending.told.value_or(UINT64_MAX));
-  terms.most_prompt_tokens = model.context_tokens;
+  terms.most_prompt_tokens = session.prompt_charged ? 0 : model.context_tokens;
+  terms.repeated_tokens = session.repeated_tokens;
   const ledger::Proof proof = ledger::prove(session.log, pending.receipts, terms);
   if (proof.complete) {
     end_as_proven(pending, proof.log);

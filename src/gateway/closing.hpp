@@ -2,9 +2,8 @@
 //
 // Takes sessions from the ledger, asks the model's nodes what they did for them, and writes their
 // end. A stream is paid as far as every node of its route has seen its tokens go on: each had left
-// for the client by then. A whole answer that never went out is owed by nobody, and of a stream
-// that was itself resumed only what was saved is known to be its own. Receipts that fit are
-// countersigned; others become disputes, as ever. One thread uses it.
+// for the client by then. A whole answer that never went out is owed by nobody. Receipts that fit
+// are countersigned; others become disputes, as ever. One thread uses it.
 #pragma once
 
 #include <chrono>
@@ -49,7 +48,6 @@ class Closing {
     Clock::time_point until, asked;
     std::vector<wire::Receipt> receipts;
   };
-  bool may_prove(const AbandonedSession& session) const;
   bool try_end(Pending& pending);
   void end_as_saved(const Pending& pending);
   void end_as_proven(const Pending& pending, const WorkLog& log);

@@ -286,6 +286,11 @@ Result<void> LiveTurn::begin_session() {
   start.platform_fee_bps = services_.options.platform_fee_bps;
   start.split = services_.options.split;
   start.coordinator = services_.options.coordinator_id;
+  start.streamed = !order_.kept.path.empty();
+  if (order_.resumption) {
+    start.repeated_tokens = order_.resumption->repeated;
+    start.prompt_charged = order_.resumption->prompt_charged;
+  }
   const Result<SessionOpened> opened = services_.ledger->begin_session(start);
   if (!opened) return opened.error();
   if (!opened->is_new) return {Errc::ledger_conflict, "this request_id had a session before"};

@@ -45,7 +45,8 @@ Result<void> end_earlier(Services& services, const std::string& session_id,
   auto abandoned = services.ledger->find_abandoned({.session_id = session_id});
   if (!abandoned) return abandoned.error();
   Closing closing(services, kPatience);
-  for (AbandonedSession& session : *abandoned) closing.add(std::move(session), resumption.told);
+  const std::uint64_t told = resumption.told - std::min(resumption.told, resumption.charged);
+  for (AbandonedSession& session : *abandoned) closing.add(std::move(session), told);
   closing.finish();
   return {};
 }
@@ -87,6 +88,9 @@ void gather_known(Resumption& resumption, bool metered) {
     if (++tokens > resumption.charged && metered) continue;
     resumption.known[item.sequence].push_back(item.token);
   }
+  if (metered && tokens < resumption.charged) {
+    resumption.repeated = std::uint32_t(resumption.charged - tokens);
+  }
   const bool all_charged = !metered || tokens <= resumption.charged;
   resumption.ended = ends == turn.max_tokens.size() && all_charged;
 }
@@ -116,10 +120,6 @@ std::string session_request_id(const std::string& request_id, unsigned link) {
   if (request_id.size() <= kMaxPlainIdBytes) return fmt::format("{} +{}", request_id, link);
   const Sha256Digest digest = sha256(std::as_bytes(std::span(request_id)));
   return fmt::format("{} +{}", to_hex(digest), link);
-}
-
-bool is_continuation(std::string_view session_request_id) {
-  return session_request_id.find(' ') != std::string_view::npos;
 }
 
 Checked<std::optional<Resumption>> find_resumption(Services& services, const http::Request& request,

@@ -32,11 +32,12 @@ std::optional<LastEvent> parse_event_id(std::string_view id);
 
 struct Resumption {
   CachedTurn turn;              // as the stream before this one left it
-  std::size_t told = 0;         // items that the client has
+  std::uint64_t told = 0;       // items that the client has
   std::uint64_t charged = 0;    // tokens in the ledger's earlier sessions of this request
   bool prompt_charged = false;  // and the prompt in one of them
   std::string session_request;  // the request id of the ledger's next session of it
   bool ended = false;           // every item is known, and every token charged
+  std::uint32_t repeated = 0;   // tokens that are charged and not known: made again, unpaid
   /// Of each sequence, the output ids that are known and charged: where it goes on from.
   std::vector<std::vector<TokenId>> known;
 };
@@ -51,7 +52,5 @@ Checked<std::optional<Resumption>> find_resumption(Services& services, const htt
 /// The request id of the ledger's session number `link` of a request: its own, then others that no
 /// client can choose.
 std::string session_request_id(const std::string& request_id, unsigned link);
-/// Whether it is one of those others.
-bool is_continuation(std::string_view session_request_id);
 
 }  // namespace farmesh::gateway

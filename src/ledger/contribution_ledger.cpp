@@ -50,8 +50,10 @@ Result<void> check(const SessionStart& start) {
   if (start.price_per_token.is_negative() || start.price_per_prompt_token.is_negative()) {
     return Error{Errc::amount_invalid, "a negative price"};
   }
-  if (start.max_tokens > ledger::kMaxTokens || start.platform_fee_bps > kMaxFeeBps) {
-    return Error{Errc::invalid_argument, "max_tokens or platform_fee_bps is out of range"};
+  if (start.max_tokens > ledger::kMaxTokens || start.repeated_tokens > ledger::kMaxTokens ||
+      start.platform_fee_bps > kMaxFeeBps) {
+    return Error{Errc::invalid_argument,
+                 "max_tokens, repeated_tokens or platform_fee_bps is out of range"};
   }
   // Also false for NaN.
   const bool sane =
@@ -73,14 +75,17 @@ Result<Result<SessionOpened>> begin_one(Database& db, const SessionStart& start,
       "INSERT INTO far_mesh_sessions (id, request_id, user_wallet, model_id, prompt_text, "
       "max_tokens, temperature, top_p, started_at, created_at, updated_at, status, "
       "{price_per_token_far}, {price_per_prompt_token_far}, platform_fee_bps, split_policy, "
-      "body_digest, coordinator) VALUES (?1, ?2, ?3, ?4, ?5, ?6, CAST(?7 AS double precision), "
-      "CAST(?8 AS double precision), ?9, ?10, ?11, 'active', ?12, ?13, ?14, ?15, ?16, ?17) "
-      "ON CONFLICT (request_id) DO NOTHING",
+      "body_digest, coordinator, streamed, repeated_tokens, prompt_charged) "
+      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, CAST(?7 AS double precision), "
+      "CAST(?8 AS double precision), ?9, ?10, ?11, 'active', ?12, ?13, ?14, ?15, ?16, ?17, "
+      "?18, ?19, ?20) ON CONFLICT (request_id) DO NOTHING",
+      // clang-format off
       {new_id, start.request_id, start.user_wallet, start.model_id, start.prompt_text,
        start.max_tokens, start.temperature, start.top_p, now, now, now, start.price_per_token,
        start.price_per_prompt_token, start.platform_fee_bps,
        start.split == SplitPolicy::equal ? "equal" : "layer_units", start.body_digest,
-       start.coordinator});
+       start.coordinator, start.streamed, start.repeated_tokens, start.prompt_charged});
+  // clang-format on
   if (!inserted) return inserted.error();
   if (*inserted == 1) return Result<SessionOpened>(SessionOpened{new_id, true});
 
@@ -239,14 +244,18 @@ Result<std::vector<AbandonedSession>> ContributionLedger::find_abandoned(const A
     if (!ids) return ids.error();
     Sessions sessions;
     for (const auto& [id] : *ids) {
-      const auto row = db.query_one<std::string, std::string, std::uint32_t>(
-          "SELECT request_id, model_id, max_tokens FROM far_mesh_sessions WHERE id = ?1", {id});
+      const auto row =
+          db.query_one<std::string, std::string, std::uint32_t, bool, std::uint32_t, bool>(
+              "SELECT request_id, model_id, max_tokens, streamed, repeated_tokens, prompt_charged "
+              "FROM far_mesh_sessions WHERE id = ?1",
+              {id});
       if (!row) return row.error();
       if (!*row) return Error{Errc::ledger_damaged, "a locked session vanished"};
       Result<WorkLog> log = ledger::load_work(db, id);
       if (!log) return log.error();
-      const auto& [request_id, model_id, max_tokens] = **row;
-      sessions.push_back({id, request_id, model_id, max_tokens, std::move(*log)});
+      const auto& [request_id, model_id, max_tokens, streamed, repeated, prompt_charged] = **row;
+      sessions.push_back({id, request_id, model_id, max_tokens, streamed, repeated, prompt_charged,
+                          std::move(*log)});
     }
     return sessions;
   });

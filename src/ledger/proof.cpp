@@ -40,13 +40,13 @@ std::uint64_t logged(const WorkLog& log, const WorkHop& hop) {
 /// Tokens beyond the log that every node of the route has seen go on; nothing while one of them has
 /// not said its last.
 std::optional<std::uint64_t> beyond(const WorkLog& log, const std::vector<WorkHop>& route,
-                                    const Claims& claims) {
+                                    const Claims& claims, const ProofTerms& terms) {
   std::optional<std::uint64_t> least;
   for (const WorkHop& hop : route) {
     if (hop.node_id.empty()) continue;
     const auto claim = claims.find({hop.node_id, hop.layers});
     if (claim == claims.end()) return std::nullopt;
-    const std::uint64_t known = logged(log, hop);
+    const std::uint64_t known = logged(log, hop) + terms.repeated_tokens;
     const std::uint64_t more = claim->second.decode > known ? claim->second.decode - known : 0;
     least = std::min(least.value_or(more), more);
   }
@@ -79,7 +79,7 @@ Proof prove_unsaved(const Claims& claims, const ProofTerms& terms) {
   const auto route = only_route(claims, terms.num_layers);
   if (!route) return proof;
   proof.complete = true;
-  const std::uint64_t tokens = std::min(*beyond(proof.log, *route, claims), room({}, terms));
+  const std::uint64_t tokens = std::min(*beyond(proof.log, *route, claims, terms), room({}, terms));
   if (tokens == 0) return proof;
   std::uint64_t prompt = terms.most_prompt_tokens;
   for (const WorkHop& hop : *route) {
@@ -103,7 +103,7 @@ Proof prove(const WorkLog& saved, std::span<const wire::Receipt> receipts,
     if (std::ranges::find(routes, segment->route) == routes.end()) routes.push_back(segment->route);
   }
   for (const std::vector<WorkHop>& route : routes) {
-    const auto more = beyond(proof.log, route, claims);
+    const auto more = beyond(proof.log, route, claims, terms);
     if (&route == &routes.front()) proof.complete = more.has_value();
     const std::uint64_t tokens = std::min(more.value_or(0), room(proof.log, terms));
     if (tokens > 0) proof.log.add_output(route, std::uint32_t(tokens));

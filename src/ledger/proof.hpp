@@ -17,6 +17,7 @@ struct ProofTerms {
   std::uint32_t num_layers = 0;
   std::uint64_t most_tokens = 0;  // of output; what was saved is not cut
   std::uint64_t most_prompt_tokens = 0;
+  std::uint64_t repeated_tokens = 0;  // of output, that every stage counts and nobody owes again
 };
 
 struct Proof {

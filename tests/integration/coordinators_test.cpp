@@ -190,6 +190,33 @@ TEST_SUITE("integration/coordinators") {
     check_books(ledger, 0);  // the budget was filled up again behind it
   }
 
+  TEST_CASE("nodes are paid for a stream whose only coordinator died at its first tokens") {
+    const std::string model = any_model();
+    std::vector<cli::NodeProcess> nodes =
+        start_nodes(model, cli::even_split(layers_of(model), 2), {"--paid"});
+    const std::string ledger = sqlite("first-token");
+    const auto flags =
+        peer_flags(nodes) + std::vector<std::string>{"--ledger", ledger, "--name", "alone"};
+    Listener client(completion(1, 400));
+    int heard = 0;
+    {
+      Coordinator coordinator(model, flags);
+      CHECK_FALSE(client.hear(coordinator.url(), [&] {
+        if (++heard == 6) coordinator.kill();
+      }));
+    }
+    Coordinator coordinator(model, flags);
+    const auto session = ContributionLedger(store_at(ledger)).session_of_request(client.id());
+    REQUIRE(session);
+    CHECK(session->status == SessionStatus::failed);
+    CHECK(session->tokens_generated + 3 >= 6);  // of the last ones nodes cannot know
+    CHECK(session->prompt_tokens > 0);
+    CHECK(session->contributions.size() == 2);
+    CHECK(coordinator.stop() == 0);
+    CHECK(ContributionLedger(store_at(ledger)).open_disputes()->empty());
+    check_books(ledger, 0);  // the budget was filled up again behind it
+  }
+
   TEST_CASE("two models and a local fallback stand beside one key, known by a key each") {
     const std::string model = any_model();
     std::vector<cli::NodeProcess> nodes =

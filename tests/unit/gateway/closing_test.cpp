@@ -28,6 +28,7 @@ struct Left {
   Span spans[2] = {{0, 2}, {2, 4}};
   NodeKey driver = NodeKey::generate();
   std::uint64_t claims[2] = {0, 0};  // output tokens that each node will tell
+  std::uint64_t prefill = 0;         // and prompt tokens
   bool answer = true;
   int asked = 0;
   std::uint32_t sequence = 0;
@@ -37,8 +38,13 @@ struct Left {
     world.model->on_ask = [this](const std::shared_ptr<driver::Bill>& bill) { tell(*bill); };
   }
 
-  std::string begin(const std::string& request_id, std::uint32_t saved) {
+  static SessionStart stream() {
     SessionStart start;
+    start.streamed = true;
+    return start;
+  }
+  std::string begin(const std::string& request_id, std::uint32_t saved,
+                    SessionStart start = stream()) {
     start.request_id = request_id;
     start.user_wallet = "public";
     start.model_id = "org/model";
@@ -68,6 +74,7 @@ struct Left {
       receipt.node_id = nodes[i].id();
       receipt.span = spans[i];
       receipt.counts.decode = claims[i];
+      receipt.counts.prefill = prefill;
       receipt.final = true;
       receipt.sequence = sequence;
       (void)bill.take(nodes[i].id(), ledger::sign(receipt, nodes[i]), driver);
@@ -148,28 +155,38 @@ TEST_SUITE("gateway/closing") {
   TEST_CASE("a whole answer that never went out is owed by nobody") {
     Left left;
     left.claims[0] = left.claims[1] = 50;
-    const std::string id = left.begin("r", 0);
+    const std::string id = left.begin("r", 0, {});
     CHECK(left.close(id).tokens_generated == 0);
     CHECK(left.asked == 0);
   }
 
-  TEST_CASE("a stream of less than a second is known by what is kept to resume it") {
+  TEST_CASE(
+      "a stream of which nothing was saved yet is paid by what its nodes prove, prompt and all") {
     Left left;
     left.claims[0] = left.claims[1] = 5;
-    gateway::CachedTurn kept;
-    kept.request_id = "r";
-    kept.writer = "w";
-    REQUIRE(left.world.coordinator->services().turns->open(kept));
+    left.prefill = 7;
     const std::string id = left.begin("r", 0);
-    CHECK(left.close(id).tokens_generated == 5);
+    const SessionRecord ended = left.close(id);
+    CHECK(ended.tokens_generated == 5);
+    CHECK(ended.prompt_tokens == 7);
     CHECK(left.receipts(id).size() == 2);
+    CHECK(left.book.open_disputes()->empty());
   }
 
-  TEST_CASE("of a stream that was itself resumed what was saved counts") {
-    Left left;
-    left.claims[0] = left.claims[1] = 50;  // with what was made again
-    const std::string id = left.begin(gateway::session_request_id("r", 1), 4);
-    CHECK(left.close(id).tokens_generated == 4);
+  TEST_CASE("of a stream that goes on nothing is owed twice, and the rest is") {
+    for (const std::uint32_t saved : {0u, 4u}) {
+      CAPTURE(saved);
+      Left left;
+      left.claims[0] = left.claims[1] = 50;
+      left.prefill = 7;
+      SessionStart start = Left::stream();
+      start.repeated_tokens = 20;
+      start.prompt_charged = true;
+      const std::string id = left.begin(gateway::session_request_id("r", 1), saved, start);
+      const SessionRecord ended = left.close(id);
+      CHECK(ended.tokens_generated == 30);
+      CHECK(ended.prompt_tokens == 0);
+    }
   }
 
   TEST_CASE("a session that another ended meanwhile stays as it is") {

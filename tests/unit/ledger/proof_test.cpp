@@ -52,6 +52,17 @@ TEST_SUITE("ledger/proof") {
     CHECK(proof.log == saved(46));
   }
 
+  TEST_CASE("what was charged before and made again is nobody's twice") {
+    const std::vector<wire::Receipt> told{claim(1, {0, 3}, 47, 9), claim(2, {3, 8}, 46, 9)};
+    ProofTerms terms = kTerms;
+    terms.repeated_tokens = 10;
+    CHECK(prove({}, told, terms).log.output_tokens() == 36);
+    CHECK(prove(saved(30), told, terms).log == saved(36));
+    terms.repeated_tokens = 46;
+    CHECK(prove({}, told, terms).log.output_tokens() == 0);
+    CHECK(prove(saved(3), told, terms).log == saved(3));
+  }
+
   TEST_CASE("a stage that is silent, or may say more, leaves the log as it was saved") {
     const std::vector<wire::Receipt> one{claim(1, {0, 3}, 47)};
     CHECK_FALSE(prove(saved(40), one, kTerms).complete);
