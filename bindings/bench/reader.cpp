@@ -39,8 +39,9 @@ std::optional<std::int64_t> late(farmesh::MeshStream stream) {
     times.push_back(now_ns(CLOCK_MONOTONIC) - std::stoll(text));
   }
   if (stream.error() || times.empty()) return std::nullopt;
-  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
-  return times[times.size() / 2];
+  const auto middle = times.begin() + std::ptrdiff_t(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return *middle;
 }
 
 std::optional<farmesh::MeshStream> ask(const char* url, const char* model) {

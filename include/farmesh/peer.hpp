@@ -76,6 +76,8 @@ struct PeerOptions {
   RelayOptions relay;
   std::uint32_t max_remote_sessions = 128;  // open at once of one remote node, then quota
   std::uint64_t max_remote_tokens = 0;      // of cache promised to one; 0: as much as there is
+  /// An hour, for one without a grant; 0: any number.
+  std::uint64_t max_unpaid_tokens = 1'000'000;
   /// Serves only sessions that a signed grant pays for, and signs receipts for those either way.
   /// Clients without a head are refused then: nobody pays for them.
   bool paid = false;

@@ -50,12 +50,13 @@ Result<Rows> bench_wan(const BenchOptions&) {
   }
   const sim::PipelineKind chain;
   const sim::PipelineReport pipeline = sim::pipeline(chain);
+  const std::uint32_t a_pass = chain.sessions / chain.stages;
   BenchRow busy;
   busy.bench = "wan";
   busy.what = fmt::format("{} stages of 5 ms, {} sessions: tokens", chain.stages, chain.sessions);
   busy.value = pipeline.tokens_per_second;
-  busy.beside = fmt::format("{} a pass; busy {:.3f}", chain.sessions / chain.stages, pipeline.busy);
-  busy.other = chain.sessions / chain.stages / std::chrono::duration<double>(chain.pass).count();
+  busy.beside = fmt::format("{} a pass; busy {:.3f}", a_pass, pipeline.busy);
+  busy.other = a_pass / std::chrono::duration<double>(chain.pass).count();
   busy.unit = "tokens/s";
   busy.bound = "busy at least 0.95";
   busy.held = pipeline.tokens_per_second > 0 && pipeline.busy >= 0.95;

@@ -19,8 +19,9 @@ constexpr std::uint32_t kMostDraft = 16;  // tokens guessed ahead in one step
 // The whole of `text` as a number; false otherwise.
 template <class Number>
 bool parse(std::string_view text, Number& number) {
-  const char* end = text.data() + text.size();
-  const auto [stopped, failure] = std::from_chars(text.data(), end, number);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [stopped, failure] = std::from_chars(begin, end, number);
   return !text.empty() && failure == std::errc() && stopped == end;
 }
 

@@ -51,6 +51,7 @@ struct NodeFlags {
   std::uint32_t cache_tokens = 16'384;
   std::uint32_t max_remote_sessions = 128;
   std::uint64_t max_remote_tokens = 0;
+  std::uint64_t max_unpaid_tokens = 1'000'000;
   RelayOptions relay;
   bool no_port_mapping = false;
   bool paid = false;
@@ -76,6 +77,7 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   options.cache_tokens = flags.cache_tokens;
   options.max_remote_sessions = flags.max_remote_sessions;
   options.max_remote_tokens = flags.max_remote_tokens;
+  options.max_unpaid_tokens = flags.max_unpaid_tokens;
   // A wallet that is named wants to be paid.
   const bool earns = !flags.wallet.wallet.empty() || !flags.wallet.proof_file.empty();
   options.paid = flags.paid || (earns && !flags.open);
@@ -243,6 +245,9 @@ void add_node(CLI::App& program, Run& run) {
       ->check(CLI::Range(1, 1'000'000));
   add_option_with_default(*verb, "--max-remote-tokens", flags->max_remote_tokens,
                           "KV cache promised to one remote node, in tokens; 0: all of it", "N");
+  add_option_with_default(*verb, "--max-unpaid-tokens", flags->max_unpaid_tokens,
+                          "Tokens an hour that one remote node gets for nothing; 0: any number",
+                          "N");
   add_reach_flags(*verb, *flags);
   add_option_with_default(*verb, "--drain", flags->drain_seconds,
                           "Most seconds that open sessions may take to end", "SECONDS")

@@ -163,7 +163,7 @@ void DhtEngine::map_port(std::uint16_t port) {
 }
 
 void DhtEngine::set_wake(std::function<void()> wake) {
-  impl_->session.set_alert_notify(std::move(wake));
+  impl_->session.set_alert_notify(wake);
 }
 
 std::vector<DhtAnswer> DhtEngine::take() {

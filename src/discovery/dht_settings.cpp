@@ -22,42 +22,42 @@ std::string joined(const std::vector<std::string>& parts) {
 }  // namespace
 
 lt::settings_pack dht_settings(const DhtEngineOptions& options) {
-  using pack = lt::settings_pack;
-  pack settings;
-  settings.set_str(pack::listen_interfaces, joined(options.listen));
+  using Pack = lt::settings_pack;
+  Pack settings;
+  settings.set_str(Pack::listen_interfaces, joined(options.listen));
   // What libtorrent calls a bootstrap node is a router: asked when nobody else is known, never part
   // of the routing table, so that nobody stores anything there. Our entrances are ordinary nodes,
   // and in a small mesh the only ones that outlive the rest.
-  settings.set_str(pack::dht_bootstrap_nodes, joined(options.routers));
-  settings.set_str(pack::user_agent, "");
-  settings.set_int(pack::alert_mask, lt::alert_category::dht | lt::alert_category::dht_operation |
+  settings.set_str(Pack::dht_bootstrap_nodes, joined(options.routers));
+  settings.set_str(Pack::user_agent, "");
+  settings.set_int(Pack::alert_mask, lt::alert_category::dht | lt::alert_category::dht_operation |
                                          lt::alert_category::status | lt::alert_category::error |
                                          lt::alert_category::stats |
                                          lt::alert_category::port_mapping);
-  settings.set_int(pack::alert_queue_size, 10'000);
-  settings.set_bool(pack::enable_dht, true);
+  settings.set_int(Pack::alert_queue_size, 10'000);
+  settings.set_bool(Pack::enable_dht, true);
   // No torrents here: nothing listens but the DHT.
-  settings.set_bool(pack::enable_incoming_tcp, false);
-  settings.set_bool(pack::enable_outgoing_tcp, false);
-  settings.set_bool(pack::enable_incoming_utp, false);
-  settings.set_bool(pack::enable_outgoing_utp, false);
-  settings.set_bool(pack::enable_lsd, false);
-  settings.set_bool(pack::enable_upnp, options.map_ports);
-  settings.set_bool(pack::enable_natpmp, options.map_ports);
-  settings.set_bool(pack::listen_system_port_fallback, false);
-  settings.set_int(pack::max_retry_port_bind, 0);
-  settings.set_int(pack::dht_upload_rate_limit, options.local ? 10'000'000 : 200'000);
-  settings.set_int(pack::dht_item_lifetime, kItemLifetimeSeconds);
-  settings.set_int(pack::dht_max_dht_items, 20'000);
-  settings.set_int(pack::dht_max_fail_count, kMaxFailures);
-  settings.set_int(pack::dht_max_torrents, 20'000);
+  settings.set_bool(Pack::enable_incoming_tcp, false);
+  settings.set_bool(Pack::enable_outgoing_tcp, false);
+  settings.set_bool(Pack::enable_incoming_utp, false);
+  settings.set_bool(Pack::enable_outgoing_utp, false);
+  settings.set_bool(Pack::enable_lsd, false);
+  settings.set_bool(Pack::enable_upnp, options.map_ports);
+  settings.set_bool(Pack::enable_natpmp, options.map_ports);
+  settings.set_bool(Pack::listen_system_port_fallback, false);
+  settings.set_int(Pack::max_retry_port_bind, 0);
+  settings.set_int(Pack::dht_upload_rate_limit, options.local ? 10'000'000 : 200'000);
+  settings.set_int(Pack::dht_item_lifetime, kItemLifetimeSeconds);
+  settings.set_int(Pack::dht_max_dht_items, 20'000);
+  settings.set_int(Pack::dht_max_fail_count, kMaxFailures);
+  settings.set_int(Pack::dht_max_torrents, 20'000);
   if (options.local) {  // rules that keep one address from being many nodes
-    settings.set_bool(pack::dht_restrict_routing_ips, false);
-    settings.set_bool(pack::dht_restrict_search_ips, false);
-    settings.set_bool(pack::dht_ignore_dark_internet, false);
-    settings.set_bool(pack::dht_enforce_node_id, false);
-    settings.set_bool(pack::dht_prefer_verified_node_ids, false);
-    settings.set_int(pack::dht_block_ratelimit, 100'000);
+    settings.set_bool(Pack::dht_restrict_routing_ips, false);
+    settings.set_bool(Pack::dht_restrict_search_ips, false);
+    settings.set_bool(Pack::dht_ignore_dark_internet, false);
+    settings.set_bool(Pack::dht_enforce_node_id, false);
+    settings.set_bool(Pack::dht_prefer_verified_node_ids, false);
+    settings.set_int(Pack::dht_block_ratelimit, 100'000);
   }
   return settings;
 }

@@ -61,8 +61,8 @@ class JsonWriter {
   }
 
   template <class Value>
-  JsonWriter& field(std::string_view name, const Value& value_) {
-    return key(name).value(value_);
+  JsonWriter& field(std::string_view name, const Value& given) {
+    return key(name).value(given);
   }
   JsonWriter& raw_field(std::string_view name, std::string_view json) {
     return key(name).raw(json);

@@ -276,7 +276,8 @@ Result<void> ServingNode::listen() {
   peer.model_id = model_id_;
   peer.model_hash = stage_.hash;
   peer.num_layers = stage_.config.num_layers;
-  peer.shares = {options_.max_remote_sessions, options_.max_remote_tokens};
+  peer.shares = {options_.max_remote_sessions, options_.max_remote_tokens,
+                 options_.max_unpaid_tokens};
   peer.meter.key = self_.credentials.key;
   peer.meter.demands_grants = options_.paid;
   for (const std::string& text : options_.payers) {

@@ -199,6 +199,7 @@ Swarm::Machine& Swarm::build(const std::string& name, std::unique_ptr<model::Sta
   peer.model_hash = kModelHash;
   peer.num_layers = kLayers;
   peer.history_bytes = options.history_bytes;
+  peer.shares.unpaid_tokens = 0;  // hours of a whole network's load come from few drivers
   if (options.paid) {
     peer.meter.key = key_of(name);
     peer.meter.demands_grants = true;

@@ -112,7 +112,7 @@ Result<void> Meter::allow(const Count& count, const wire::Step& step) const {
   std::uint64_t tokens = tally.receipt.counts.decode + tally.unsettled + tokens_of(step);
   if (step.position < count.end_) tokens -= count.tokens_;  // in their place
   if (tokens <= tally.token_limit) return {};
-  return invalid("its tokens are used up");
+  return {Errc::quota, "grant: its tokens are used up"};
 }
 
 void Meter::add(Count& count, const wire::Step& step, bool passed_on, TimePoint now) {

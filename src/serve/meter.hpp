@@ -77,7 +77,7 @@ class Meter {
   /// The session was opened with what admit() gave, and `held` positions are in its cache.
   void open(Count& count, const std::optional<wire::Grant>& grant, const NodeId& driver,
             const wire::Open& open, std::uint32_t held);
-  /// Fails with receipt_invalid when the grant has no token left for this step.
+  /// Fails with quota when the grant has no token left for this step.
   Result<void> allow(const Count& count, const wire::Step& step) const;
   /// The step was computed; `passed_on` is false when nobody got its result.
   void add(Count& count, const wire::Step& step, bool passed_on, TimePoint now);

@@ -380,6 +380,10 @@ void Peer::Impl::start_generate(const ConnectionPtr& connection, Frame request,
     refusal = {Errc::invalid_argument, "another client's session"};
   } else if (client.generating.size() >= kMaxGenerating) {
     refusal = {Errc::quota, "too many sessions that were not closed"};
+  } else if (is_bounded(connection->remote().node_id)) {
+    const std::uint64_t most = std::uint64_t{message.prompt_tokens} + message.max_tokens;
+    const Result<void> allowed = shares.spend(connection->remote().node_id, most, clock.now());
+    if (!allowed) refusal = allowed.error();
   }
   if (refusal.code != Errc::ok) {
     static_cast<void>(connection->reply_error(request, refusal));

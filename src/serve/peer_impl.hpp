@@ -73,6 +73,7 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
 
   // peer_steps.cpp
   void step(const ConnectionPtr& connection, const wire::Frame& frame, wire::Step message);
+  Result<void> may_compute(const Session& session, const wire::Step& step);
   void computed(const wire::Step& step, Result<StepOutput> result);
   void answer(const Session& session, const wire::Step& step, const Payload& rows);
   void push(Session& session, wire::Step step, Payload rows);

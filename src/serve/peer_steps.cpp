@@ -83,8 +83,8 @@ void Peer::Impl::step(const ConnectionPtr& connection, const Frame& frame, wire:
         Error{Errc::bad_shape, "rows travel here in " + std::string(name(worker.info().residual))};
   } else if (message.times.size() >= wire::kMaxHops) {
     queued = Error{Errc::invalid_argument, "more stages than a route may have"};
-  } else if (const Result<void> paid = meter.allow(session->count, message); !paid) {
-    queued = paid;
+  } else if (const Result<void> allowed = may_compute(*session, message); !allowed) {
+    queued = allowed;
   } else {
     queued =
         worker.step(std::move(work), [weak = weak_from_this(), message](Result<StepOutput> result) {
@@ -97,6 +97,14 @@ void Peer::Impl::step(const ConnectionPtr& connection, const Frame& frame, wire:
   }
   session->epoch = message.epoch;
   history.truncate(message.session, message.position);
+}
+
+/// By its grant, or by what its driver may have for nothing.
+Result<void> Peer::Impl::may_compute(const Session& session, const wire::Step& step) {
+  if (session.count) return meter.allow(session.count, step);
+  const ConnectionPtr driver = session.driver.lock();
+  if (!driver || !is_bounded(driver->remote().node_id)) return {};
+  return shares.spend(driver->remote().node_id, step.count, clock.now());
 }
 
 // --- out -------------------------------------------------------------------------------------

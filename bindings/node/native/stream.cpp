@@ -11,6 +11,7 @@ namespace {
 using namespace farmesh;
 
 template <class Self, class T>
+// NOLINTNEXTLINE(bugprone-crtp-constructor-accessibility): its constructors are Wrap's
 class Reader : public Wrap<Self, T> {
  public:
   using Wrap<Self, T>::Wrap;

@@ -198,7 +198,7 @@ TEST_SUITE("serve/meter") {
     CHECK(paid.meter.allow(two, paid.step(0)));
     paid.add(two, paid.step(0));
     CHECK(paid.meter.allow(two, paid.step(0)));  // again
-    CHECK(paid.meter.allow(one, paid.step(2)).error().code == Errc::receipt_invalid);
+    CHECK(paid.meter.allow(one, paid.step(2)).error().code == Errc::quota);
     wire::Step replay = paid.step(0, 9, Want::nothing);
     replay.replay = true;
     CHECK(paid.meter.allow(one, replay));

@@ -171,6 +171,21 @@ TEST_SUITE("serve/peer") {
     CHECK(other.open(pair.address, kAllLayers, 1, 5).error().code == Errc::quota);
   }
 
+  TEST_CASE("one remote has an hour's tokens for nothing, whatever sessions they are in") {
+    PeerOptions options;
+    options.shares.unpaid_tokens = 3;
+    Pair pair(options);
+    REQUIRE(pair.driver.open(pair.address, kAllLayers));
+    pair.driver.step(pair.address, pair.driver.step_message(0), embed({1, 2, 3}));
+    Solo alone;
+    CHECK(pair.driver.next_reply().rows == alone.run(0, embed({1, 2, 3})));
+    pair.driver.step(pair.address, pair.driver.step_message(3), embed({4}));
+    CHECK(pair.driver.next_error().message.code == Errc::quota);
+    pair.loop.pass(21min);
+    pair.driver.step(pair.address, pair.driver.step_message(3), embed({4}));
+    CHECK(pair.driver.next_reply().rows == alone.run(3, embed({4})));
+  }
+
   TEST_CASE("in a full peer a session that nobody touches makes room, and its driver is told") {
     WorkerLimits limits;
     limits.max_sessions = 1;

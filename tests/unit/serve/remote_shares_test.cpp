@@ -40,6 +40,22 @@ TEST_SUITE("serve/remote_shares") {
     CHECK(code(shares.allow(session_id(2), node_id(1), 90)) == Errc::ok);
   }
 
+  TEST_CASE("what nobody pays for is bounded, and comes back within an hour") {
+    using namespace std::chrono_literals;
+    RemoteShares shares({.unpaid_tokens = 3'600});
+    const TimePoint now{};
+    CHECK(code(shares.spend(node_id(1), 3'000, now)) == Errc::ok);
+    CHECK(code(shares.spend(node_id(1), 601, now)) == Errc::quota);
+    CHECK(code(shares.spend(node_id(2), 3'600, now)) == Errc::ok);
+    CHECK(code(shares.spend(node_id(1), 600, now)) == Errc::ok);
+    CHECK(code(shares.spend(node_id(1), 11, now + 10s)) == Errc::quota);
+    CHECK(code(shares.spend(node_id(1), 10, now + 10s)) == Errc::ok);
+    CHECK(code(shares.spend(node_id(1), 3'600, now + 3h)) == Errc::ok);
+    CHECK(code(shares.spend(node_id(1), 1, now + 3h)) == Errc::quota);
+    RemoteShares unbounded({.unpaid_tokens = 0});
+    CHECK(code(unbounded.spend(node_id(1), UINT64_MAX, now)) == Errc::ok);
+  }
+
   TEST_CASE("a session that another driver takes over counts for that one") {
     RemoteShares shares({.sessions = 1});
     shares.hold(session_id(1), node_id(1), 10);
