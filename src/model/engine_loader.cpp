@@ -86,4 +86,15 @@ Result<std::unique_ptr<StageEngine>> load_engine(const ModelConfig& config,
   return engine;
 }
 
+Result<DeviceMemory> device_memory(Device device) {
+  if (const auto library = factory(); !library) return library.error();  // opens it, once
+  const Result<void*> symbol = open_companion({kLibrary, "FARMESH_TORCH_LIBRARY", kDeviceSymbol});
+  if (!symbol) return symbol.error();
+  const auto probe = reinterpret_cast<DeviceProbe>(*symbol);
+  DeviceMemory memory;
+  Error error;
+  if (!probe(kEngineAbi, &device, &memory, &error)) return error;
+  return memory;
+}
+
 }  // namespace farmesh::model

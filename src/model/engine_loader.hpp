@@ -11,13 +11,17 @@
 
 namespace farmesh::model {
 
-/// The C factory exported by libfarmesh_torch.so as `farmesh_engine_v1`. The library refuses
-/// another `abi` than its own: both sides must come from one build of FarMesh.
+/// The C functions exported by libfarmesh_torch.so. They refuse another `abi` than its own: both
+/// sides must come from one build of FarMesh.
 inline constexpr const char* kEngineSymbol = "farmesh_engine_v1";
-inline constexpr std::uint32_t kEngineAbi = 3;
+inline constexpr const char* kDeviceSymbol = "farmesh_device_v1";
+inline constexpr std::uint32_t kEngineAbi = 4;
 using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* config,
                                        const WeightSource* weights, const EngineOptions* options,
                                        Error* error);
+
+using DeviceProbe = bool (*)(std::uint32_t abi, const Device* device, DeviceMemory* memory,
+                             Error* error);
 
 /// While one lives the engine's library is being opened, on a thread of its own: linking libtorch
 /// takes a good part of a second, in which the caller may read what else it needs. The destructor
@@ -34,12 +38,15 @@ class EnginePreparation {
 };
 
 /// Loads the weights that `options` asks for and returns an engine that owns them.
-/// Fails with engine_unavailable (library missing, of another build, or another libtorch is
-/// already in the process), config_mismatch (a tensor is absent or has another shape),
-/// model_unsupported, out_of_memory. `FARMESH_TORCH_LIBRARY` names the library to open; unset:
-/// beside this library or program, then the loader's search path.
+/// Fails with engine_unavailable (library missing, of another build, another libtorch is already in
+/// the process, or this one knows no such device), config_mismatch (a tensor is absent or has
+/// another shape), model_unsupported, out_of_memory. `FARMESH_TORCH_LIBRARY` names the library to
+/// open; unset: beside this library or program, then the loader's search path.
 Result<std::unique_ptr<StageEngine>> load_engine(const ModelConfig& config,
                                                  const WeightSource& weights,
                                                  const EngineOptions& options);
+
+/// What is free on a device. Fails with engine_unavailable, as above.
+Result<DeviceMemory> device_memory(Device device);
 
 }  // namespace farmesh::model

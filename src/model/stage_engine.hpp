@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include <farmesh/device.hpp>
 #include <farmesh/kv_format.hpp>
 #include <farmesh/result.hpp>
 
@@ -31,6 +32,8 @@ namespace farmesh::model {
 enum class Numerics : std::uint8_t {
   exact,  // our kernels, one order of summation
   fast,   // libtorch's own products; order not promised
+  fused,  // libtorch's fused functions, activations in the weights' dtype; order not promised.
+          // All that a GPU has; on a CPU it shows that they compute what the others do.
 };
 
 /// The KV cache's format where none is asked for: the residual stream's own.
@@ -52,13 +55,20 @@ struct PackedFiles {
   bool write = false;            // keep what is not there yet
 };
 
+/// Of a device, as it is now.
+struct DeviceMemory {
+  std::uint64_t free_bytes = 0;
+  std::uint64_t total_bytes = 0;
+};
+
 struct EngineOptions {
   Span blocks;        // layers to hold, half-open; empty for a head alone
   bool head = false;  // embedding, final norm and LM head
   Precision precision = Precision::bf16;
   std::optional<KvFormat> kv;  // nothing: usual_kv(); int8 takes exact numerics
-  Numerics numerics = Numerics::exact;
-  int threads = 0;  // 0: one per available core
+  Device device;
+  Numerics numerics = Numerics::exact;  // of a CPU; a GPU's are fused
+  int threads = 0;                      // 0: one per available core
   /// Called while weights load with (bytes done, bytes in all); may be empty.
   std::function<void(std::uint64_t, std::uint64_t)> on_progress;
   /// Called for each matrix of int8 or int4 weights with the tensors stacked in it, their bytes
@@ -79,7 +89,7 @@ struct EngineInfo {
   std::uint64_t page_bytes = 0;    // one page over all held layers
   std::uint64_t weight_bytes = 0;  // resident weights
   std::uint64_t step_bytes = 0;    // of them, what a step reads: no embedding table of its own
-  std::string numerics_class;      // such as "bf16/exact-1/fma", "int4/exact-1/fma/kv-int8"
+  std::string numerics_class;      // such as "bf16/exact-1/fma", "bf16/fused/torch-2.9.0/cuda"
 };
 
 /// One session's consecutive rows in a batch.

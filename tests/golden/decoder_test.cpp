@@ -118,6 +118,8 @@ TEST_SUITE("golden/decoder") {
         CHECK(furthest(exact, expected, ids) < 2e-5);
         Chain fast(*config, weights, whole, options_of(Precision::f32, Numerics::fast));
         CHECK(furthest(fast, expected, ids) < 2e-5);
+        Chain fused(*config, weights, whole, options_of(Precision::f32, Numerics::fused));
+        CHECK(furthest(fused, expected, ids) < 2e-5);
       }
       const RandomWeights weights(*config, DType::f16, 8);
       const auto expected = plain_logits(*config, weights, Precision::bf16, ids);
@@ -131,10 +133,56 @@ TEST_SUITE("golden/decoder") {
       // Layers this small forgive little: the largest of 3,465 logits moves by so much.
       CHECK(furthest(int8, expected, ids) < 0.4);
       CHECK(furthest(int4, expected, ids) < 3.0);
+      // What a GPU computes with keeps every activation in 8 bits.
+      Chain fused(*config, weights, whole, options_of(Precision::bf16, Numerics::fused));
+      CHECK(furthest(fused, expected, ids) < 0.2);
+      Chain fused8(*config, weights, whole, options_of(Precision::int8, Numerics::fused));
+      Chain fused4(*config, weights, whole, options_of(Precision::int4, Numerics::fused));
+      CHECK(furthest(fused8, expected, ids) < 0.4);
+      CHECK(furthest(fused4, expected, ids) < 3.0);
       EngineOptions narrow = options_of(Precision::bf16, Numerics::exact);
       narrow.kv = KvFormat::int8;
       Chain int8_kv(*config, weights, whole, narrow);
       CHECK(furthest(int8_kv, expected, ids) < 0.3);
+    }
+  }
+
+  TEST_CASE("fused steps of sessions of several lengths are those of a plain forward pass") {
+    // One session decodes from its first token, the other has a prompt; then the first alone.
+    // Steps of one shape come again and again, so their layers are recorded ones.
+    const std::vector<TokenId> ids = some_ids(45);
+    const auto first = model::test::pages_from(0, 3), second = model::test::pages_from(7, 3);
+    for (const Variant& variant : kVariants) {
+      CAPTURE(variant.name);
+      const auto config = model::parse_model_config("{" + kCommon + variant.json + "}");
+      REQUIRE(config);
+      const RandomWeights weights(*config, DType::f32, 11);
+      const auto expected = plain_logits(*config, weights, Precision::f32, ids);
+      Chain chain(*config, weights, {{0, 2}, {2, 3}}, options_of(Precision::f32, Numerics::fused));
+      const auto check = [&](const Bytes& hidden, std::size_t position) {
+        const auto logits = chain.logits(hidden);
+        double worst = 0.0;
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+          worst = std::max(worst, std::abs(logits[i] - expected[position][i]));
+        }
+        CHECK(worst < 2e-5);
+      };
+      constexpr std::uint32_t kPrompt = 19;
+      check(chain.run({{{ids.begin(), ids.begin() + 7}, 0, second}})[0], 6);
+      const auto rest =
+          chain.run({{{ids[0]}, 0, first}, {{ids.begin() + 7, ids.begin() + kPrompt}, 7, second}});
+      check(rest[0], 0);
+      check(rest[1], kPrompt - 1);
+      for (std::uint32_t i = 1; i < ids.size(); ++i) {
+        const std::uint32_t ahead = i + kPrompt - 1;
+        if (ahead >= ids.size()) {
+          check(chain.run({{{ids[i]}, i, first}})[0], i);
+          continue;
+        }
+        const auto both = chain.run({{{ids[i]}, i, first}, {{ids[ahead]}, ahead, second}});
+        check(both[0], i);
+        check(both[1], ahead);
+      }
     }
   }
 

@@ -6,7 +6,7 @@ namespace farmesh::model {
 
 Workspace Workspace::make(Ops& ops, const ModelConfig& config, std::int64_t rows) {
   Workspace w;
-  w.hidden = ops.activations(rows, config.hidden_size);
+  w.hidden = ops.residual_stream(rows, config.hidden_size);
   w.normed = ops.activations(rows, config.hidden_size);
   w.qkv = ops.activations(rows, config.q_size() + 2 * config.kv_size());
   w.attended = ops.activations(rows, config.q_size());

@@ -12,7 +12,7 @@
 
 namespace farmesh::model {
 
-/// Scratch activations of one pass, f32 [rows, ...]; grown to the largest pass so far.
+/// Scratch activations of one pass, [rows, ...]; grown to the largest pass so far.
 struct Workspace {
   at::Tensor hidden;    // [rows, hidden]: the residual stream
   at::Tensor normed;    // [rows, hidden]

@@ -126,18 +126,15 @@ Result<void> Engine::forward(Span blocks, std::span<const SequenceRows> batch) {
 void Engine::run_slice(Span blocks, const Batch& batch, std::span<const MutableByteView> outputs,
                        std::span<const ByteView> inputs) {
   const Workspace at = workspace(batch.rows);
-  for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
-    const BatchSequence& sequence = batch.sequences[i];
-    ops_->read_residual(inputs[i], at.hidden.narrow(0, sequence.first_row, sequence.rows));
-  }
-  for (std::uint32_t layer = blocks.begin; layer < blocks.end; ++layer) {
-    const std::size_t index = layer - info_.blocks.begin;
-    blocks_[index].forward(*ops_, batch, caches_[index], at);
-  }
-  for (std::size_t i = 0; i < batch.sequences.size(); ++i) {
-    const BatchSequence& sequence = batch.sequences[i];
-    ops_->write_residual(at.hidden.narrow(0, sequence.first_row, sequence.rows), outputs[i]);
-  }
+  ops_->read_residual(inputs, at.hidden);
+  const std::uint64_t layers = std::uint64_t{blocks.begin} << 32 | blocks.end;
+  ops_->run(batch, layers, [this, blocks, at](const Batch& rows) {
+    for (std::uint32_t layer = blocks.begin; layer < blocks.end; ++layer) {
+      const std::size_t index = layer - info_.blocks.begin;
+      blocks_[index].forward(*ops_, rows, caches_[index], at);
+    }
+  });
+  ops_->write_residual(at.hidden, outputs);
 }
 
 Workspace Engine::workspace(std::int64_t rows) {
@@ -154,6 +151,7 @@ Result<void> Engine::copy_page(std::uint32_t from, std::uint32_t to) {
     return {Errc::invalid_argument, "a KV page was never reserved"};
   }
   return guarded(Errc::compute_failed, [&] {
+    const auto pass = ops_->begin_pass();
     for (const LayerCache& cache : caches_) {
       cache.keys.select(0, to).copy_(cache.keys.select(0, from));
       cache.values.select(0, to).copy_(cache.values.select(0, from));
@@ -170,12 +168,13 @@ Result<void> Engine::embed(std::span<const TokenId> ids, MutableByteView hidden)
     if (id >= config_.vocab_size) return {Errc::bad_payload, "token id outside the vocabulary"};
   }
   return guarded(Errc::compute_failed, [&] {
+    const auto pass = ops_->begin_pass();
     for (std::size_t done = 0; done < ids.size(); done += kMaxPassRows) {
       const auto part = ids.subspan(done, std::min<std::size_t>(kMaxPassRows, ids.size() - done));
       const Workspace at = workspace(static_cast<std::int64_t>(part.size()));
       ops_->embed(*head_.embedding, part, at.hidden);
-      ops_->write_residual(at.hidden,
-                           hidden.subspan(done * row_bytes(), part.size() * row_bytes()));
+      const MutableByteView out = hidden.subspan(done * row_bytes(), part.size() * row_bytes());
+      ops_->write_residual(at.hidden, {&out, 1});
     }
   });
 }
@@ -193,12 +192,12 @@ Result<void> Engine::logits(ByteView hidden, std::uint32_t rows, std::span<float
       const std::int64_t count = std::min<std::int64_t>(kMaxPassRows, rows - done);
       const Workspace at = workspace(count);
       const std::uint64_t offset = static_cast<std::uint64_t>(done) * row_bytes();
-      ops_->read_residual(hidden.subspan(offset, static_cast<std::uint64_t>(count) * row_bytes()),
-                          at.hidden);
+      const ByteView in = hidden.subspan(offset, static_cast<std::uint64_t>(count) * row_bytes());
+      ops_->read_residual({&in, 1}, at.hidden);
       ops_->norm(at.hidden, head_.norm, at.normed);
-      const at::Tensor out =
-          at::from_blob(logits.data() + done * vocab, {count, vocab}, at::kFloat);
-      ops_->linear(at.normed, *head_.lm_head, {}, out);
+      ops_->logits(at.normed, *head_.lm_head,
+                   logits.subspan(static_cast<std::size_t>(done * vocab),
+                                  static_cast<std::size_t>(count * vocab)));
     }
   });
 }

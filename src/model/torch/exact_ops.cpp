@@ -141,28 +141,13 @@ class ExactOps final : public Ops {
     return at::empty({rows, stride}, at::kFloat).narrow(1, 0, columns);
   }
 
-  void read_residual(ByteView bytes, const at::Tensor& hidden) override {
-    const auto row_bytes = static_cast<std::int64_t>(bytes_of(options_.residual)) * hidden.size(1);
-    for_rows(hidden, [&](std::int64_t row, float* to) {
-      const std::byte* from = bytes.data() + row * row_bytes;
-      if (options_.residual == DType::f32) {
-        std::memcpy(to, from, static_cast<std::size_t>(row_bytes));
-      } else {
-        table_.widen_bf16(reinterpret_cast<const std::uint16_t*>(from), to, hidden.size(1));
-      }
-    });
+  void read_residual(std::span<const ByteView> parts, const at::Tensor& hidden) override {
+    for_parts(parts, hidden, [&](ByteView bytes, const at::Tensor& rows) { read(bytes, rows); });
   }
 
-  void write_residual(const at::Tensor& hidden, MutableByteView bytes) override {
-    const auto row_bytes = static_cast<std::int64_t>(bytes_of(options_.residual)) * hidden.size(1);
-    for_rows(hidden, [&](std::int64_t row, const float* from) {
-      std::byte* to = bytes.data() + row * row_bytes;
-      if (options_.residual == DType::f32) {
-        std::memcpy(to, from, static_cast<std::size_t>(row_bytes));
-      } else {
-        table_.narrow_bf16(from, reinterpret_cast<std::uint16_t*>(to), hidden.size(1));
-      }
-    });
+  void write_residual(const at::Tensor& hidden, std::span<const MutableByteView> parts) override {
+    for_parts(parts, hidden,
+              [&](MutableByteView bytes, const at::Tensor& rows) { write(rows, bytes); });
   }
 
   void embed(const Matrix& embedding, std::span<const TokenId> ids,
@@ -258,6 +243,43 @@ class ExactOps final : public Ops {
   }
 
  private:
+  /// body(part, its rows of `hidden`)
+  template <class Part, class Body>
+  void for_parts(std::span<const Part> parts, const at::Tensor& hidden, const Body& body) {
+    const std::size_t row_bytes =
+        bytes_of(options_.residual) * static_cast<std::size_t>(hidden.size(1));
+    std::int64_t first = 0;
+    for (const Part part : parts) {
+      const auto rows = static_cast<std::int64_t>(part.size() / row_bytes);
+      body(part, hidden.narrow(0, first, rows));
+      first += rows;
+    }
+  }
+
+  void read(ByteView bytes, const at::Tensor& hidden) {
+    const auto row_bytes = static_cast<std::int64_t>(bytes_of(options_.residual)) * hidden.size(1);
+    for_rows(hidden, [&](std::int64_t row, float* to) {
+      const std::byte* from = bytes.data() + row * row_bytes;
+      if (options_.residual == DType::f32) {
+        std::memcpy(to, from, static_cast<std::size_t>(row_bytes));
+      } else {
+        table_.widen_bf16(reinterpret_cast<const std::uint16_t*>(from), to, hidden.size(1));
+      }
+    });
+  }
+
+  void write(const at::Tensor& hidden, MutableByteView bytes) {
+    const auto row_bytes = static_cast<std::int64_t>(bytes_of(options_.residual)) * hidden.size(1);
+    for_rows(hidden, [&](std::int64_t row, const float* from) {
+      std::byte* to = bytes.data() + row * row_bytes;
+      if (options_.residual == DType::f32) {
+        std::memcpy(to, from, static_cast<std::size_t>(row_bytes));
+      } else {
+        table_.narrow_bf16(from, reinterpret_cast<std::uint16_t*>(to), hidden.size(1));
+      }
+    });
+  }
+
   std::shared_ptr<ExactMatrix> made(std::span<const kernels::MatrixRows> rows,
                                     kernels::WeightFormat format, std::int64_t cols) {
     return std::make_shared<ExactMatrix>(

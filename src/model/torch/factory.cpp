@@ -1,4 +1,4 @@
-// The one symbol of libfarmesh_torch.so.
+// The symbols of libfarmesh_torch.so.
 #include <algorithm>
 #include <exception>
 #include <new>
@@ -17,22 +17,29 @@ namespace {
 // Raise when a kernel changes a bit: peers of different contracts must not share a session.
 constexpr const char* kExactContract = "/exact-1/fma";
 
+/// A GPU has no kernels of ours.
+Numerics numerics_of(const EngineOptions& options) {
+  return options.device.kind == DeviceKind::cpu ? options.numerics : Numerics::fused;
+}
+
 Result<void> check(const ModelConfig& config, const EngineOptions& options) {
+  const Numerics numerics = numerics_of(options);
   switch (options.precision) {
     case Precision::f32:
     case Precision::bf16: break;
     case Precision::f16:
+      if (options.device.kind == DeviceKind::cuda) break;
       return {Errc::model_unsupported, "f16 arithmetic needs a GPU: choose bf16 or f32"};
     case Precision::int8:
     case Precision::int4:
-      if (options.numerics == Numerics::exact) break;
+      if (numerics != Numerics::fast) break;
       return {Errc::model_unsupported, "libtorch has no products of " +
                                            std::string(name(options.precision)) +
                                            " weights here: choose exact numerics, bf16 or f32"};
   }
-  if (options.kv == KvFormat::int8 && options.numerics != Numerics::exact) {
+  if (options.kv == KvFormat::int8 && numerics != Numerics::exact) {
     return {Errc::model_unsupported,
-            "libtorch attends to no int8 KV cache here: choose exact numerics, bf16 or f32"};
+            "libtorch attends to no int8 KV cache: choose bf16 or f32, or the CPU's kernels"};
   }
   if (options.blocks.end < options.blocks.begin || options.blocks.end > config.num_layers) {
     return {Errc::invalid_argument, "the model has layers 0:" + std::to_string(config.num_layers)};
@@ -58,15 +65,27 @@ Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
 
   std::string numerics(name(options.precision));
   std::unique_ptr<Ops> ops;
-  if (options.numerics == Numerics::exact) {
-    at::set_num_threads(1);  // our pool does the work
-    Result<std::unique_ptr<Ops>> made = make_exact_ops(config, ops_options);
-    if (!made) return made.error();
-    ops = *std::move(made);
-    numerics += kExactContract;
-  } else {
-    ops = make_torch_ops(config, ops_options);
-    numerics += "/fast/torch-" TORCH_VERSION;
+  switch (numerics_of(options)) {
+    case Numerics::exact: {
+      at::set_num_threads(1);  // our pool does the work
+      Result<std::unique_ptr<Ops>> made = make_exact_ops(config, ops_options);
+      if (!made) return made.error();
+      ops = *std::move(made);
+      numerics += kExactContract;
+      break;
+    }
+    case Numerics::fast:
+      ops = make_torch_ops(config, ops_options);
+      numerics += "/fast/torch-" TORCH_VERSION;
+      break;
+    case Numerics::fused: {
+      Result<std::unique_ptr<ComputeDevice>> device = open_device(options.device);
+      if (!device) return device.error();
+      ops = make_fused_ops(config, ops_options, *std::move(device));
+      numerics += "/fused/torch-" TORCH_VERSION "/";
+      numerics += options.device.kind == DeviceKind::cpu ? "cpu" : "cuda";
+      break;
+    }
   }
   // A cache in another format computes other bits, even where a peer holds only the head.
   if (ops_options.kv != usual_kv(options.precision)) {
@@ -77,6 +96,27 @@ Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
       std::make_unique<Engine>(config, source, options, std::move(ops), std::move(numerics)));
 }
 
+/// Calls body(), which gives a Result; what it throws becomes an Error.
+template <class Body>
+auto caught(const Body& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const LoadFailure& failure) {
+    return failure.error;
+  } catch (const std::bad_alloc&) {
+    return {Errc::out_of_memory, "not enough memory for the weights of these layers"};
+  } catch (const c10::OutOfMemoryError& failure) {  // of a GPU
+    return {Errc::out_of_memory, failure.what_without_backtrace()};
+  } catch (const c10::Error& failure) {
+    return {Errc::compute_failed, failure.what_without_backtrace()};
+  } catch (const std::exception& failure) {
+    return {Errc::compute_failed, failure.what()};
+  }
+}
+
+const Error kOtherBuild{Errc::engine_unavailable,
+                        "libfarmesh_torch is of another build of FarMesh"};
+
 }  // namespace
 }  // namespace farmesh::model
 
@@ -84,23 +124,34 @@ extern "C" [[gnu::visibility("default")]] farmesh::model::StageEngine* farmesh_e
     std::uint32_t abi, const farmesh::model::ModelConfig* config,
     const farmesh::model::WeightSource* weights, const farmesh::model::EngineOptions* options,
     farmesh::Error* error) {
-  using farmesh::Errc;
-  if (abi != farmesh::model::kEngineAbi) {
-    *error = {Errc::engine_unavailable, "libfarmesh_torch is of another build of FarMesh"};
+  using namespace farmesh::model;  // NOLINT(google-build-using-namespace): this library's own
+  if (abi != kEngineAbi) {
+    *error = kOtherBuild;
     return nullptr;
   }
-  try {
-    auto made = farmesh::model::make_engine(*config, *weights, *options);
-    if (made) return (*made).release();
-    *error = made.error();
-  } catch (const farmesh::model::LoadFailure& failure) {
-    *error = failure.error;
-  } catch (const std::bad_alloc&) {
-    *error = {Errc::out_of_memory, "not enough memory for the weights of these layers"};
-  } catch (const c10::Error& failure) {
-    *error = {Errc::compute_failed, failure.what_without_backtrace()};
-  } catch (const std::exception& failure) {
-    *error = {Errc::compute_failed, failure.what()};
-  }
+  auto made = caught([&] { return make_engine(*config, *weights, *options); });
+  if (made) return (*made).release();
+  *error = made.error();
   return nullptr;
+}
+
+extern "C" [[gnu::visibility("default")]] bool farmesh_device_v1(
+    std::uint32_t abi, const farmesh::Device* device, farmesh::model::DeviceMemory* memory,
+    farmesh::Error* error) {
+  using namespace farmesh::model;  // NOLINT(google-build-using-namespace): this library's own
+  if (abi != kEngineAbi) {
+    *error = kOtherBuild;
+    return false;
+  }
+  const auto found = caught([&]() -> farmesh::Result<DeviceMemory> {
+    const auto opened = open_device(*device);
+    if (!opened) return opened.error();
+    return (*opened)->memory();
+  });
+  if (found) {
+    *memory = *found;
+  } else {
+    *error = found.error();
+  }
+  return bool(found);
 }

@@ -1,14 +1,15 @@
 // The arithmetic that a block is made of: the seam between the block and what computes it.
 //
-// ExactOps runs our kernels (Numerics::exact), TorchOps libtorch's own functions
-// (Numerics::fast). Another device or weight format is another implementation of this class;
-// the block does not change.
+// ExactOps runs our kernels (Numerics::exact), TorchOps libtorch's plain functions in f32
+// (Numerics::fast), FusedOps its fused ones on any device (Numerics::fused). Another weight format
+// is another implementation of this class; the block does not change.
 //
-// Activations are f32 views [rows, columns] of the Workspace; row r of each belongs to row r of
-// the Batch. Threading: one thread at a time.
+// Activations are views [rows, columns] of the Workspace, in the dtype and on the device that the
+// Ops likes; row r of each belongs to row r of the Batch. Threading: one thread at a time.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,6 +19,7 @@
 #include "base/types.hpp"
 #include "model/model_config.hpp"
 #include "model/stage_engine.hpp"
+#include "model/torch/compute_device.hpp"
 #include "model/torch/torch.hpp"
 #include "model/weight_source.hpp"
 
@@ -78,21 +80,39 @@ class Ops {
   virtual LayerCache cache(std::uint32_t pages) = 0;
   /// Bytes of one page of one layer, keys and values.
   virtual std::uint64_t page_bytes() const = 0;
-  /// f32 [rows, columns], uninitialised, rows laid out as this Ops likes them.
+  /// [rows, columns], uninitialised, rows laid out as this Ops likes them.
   virtual at::Tensor activations(std::int64_t rows, std::int64_t columns) = 0;
+  /// The same for the residual stream.
+  virtual at::Tensor residual_stream(std::int64_t rows, std::int64_t columns) {
+    return activations(rows, columns);
+  }
 
-  /// Between bytes in the residual dtype, [rows, hidden], and activations.
-  virtual void read_residual(ByteView bytes, const at::Tensor& hidden) = 0;
-  virtual void write_residual(const at::Tensor& hidden, MutableByteView bytes) = 0;
+  /// Between the residual stream and bytes in its dtype: parts of whole rows, in their order.
+  virtual void read_residual(std::span<const ByteView> parts, const at::Tensor& hidden) = 0;
+  virtual void write_residual(const at::Tensor& hidden, std::span<const MutableByteView> parts) = 0;
   /// hidden[i] = row ids[i] of `embedding`.
   virtual void embed(const Matrix& embedding, std::span<const TokenId> ids,
                      const at::Tensor& hidden) = 0;
+
+  /// Does body(batch), the work of `layers` on a batch, which calls the functions below; the batch
+  /// that it is given may have no sequences. The body may be kept, and run again for batches of the
+  /// same shape until activations() is called next: it holds no reference to what ends earlier.
+  virtual void run(const Batch& batch, std::uint64_t /*layers*/,
+                   const std::function<void(const Batch&)>& body) {
+    body(batch);
+  }
 
   /// out = norm(x) over the last dimension.
   virtual void norm(const at::Tensor& x, const Norm& norm, const at::Tensor& out) = 0;
   /// out = x W^T + bias; `bias` may be undefined.
   virtual void linear(const at::Tensor& x, const Matrix& weights, const at::Tensor& bias,
                       const at::Tensor& out) = 0;
+  /// out = x W^T: row-major [rows, vocabulary], in host memory.
+  virtual void logits(const at::Tensor& x, const Matrix& weights, std::span<float> out) {
+    const std::int64_t rows = x.size(0);
+    const auto columns = static_cast<std::int64_t>(out.size()) / rows;
+    linear(x, weights, {}, at::from_blob(out.data(), {rows, columns}, at::kFloat));
+  }
   /// qkv [rows, q | k | v]: norms q and k by head where the norms' weights are defined, rotates
   /// both by position, writes k and v into the cache; q stays in place.
   virtual void rotate_and_store(const at::Tensor& qkv, const Norm& q_norm, const Norm& k_norm,
@@ -116,17 +136,20 @@ class Ops {
 };
 
 struct OpsOptions {
-  Precision weights = Precision::bf16;  // not f16; fast ops: f32 or bf16
+  Precision weights = Precision::bf16;  // f16: fused ops on a GPU; fast ops: f32 or bf16
   DType residual = DType::bf16;
-  KvFormat kv = KvFormat::bf16;  // fast ops: f32 or bf16
+  KvFormat kv = KvFormat::bf16;  // int8: exact ops
   int threads = 1;
   PackedFiles packed;
 };
 
 /// Our kernels. Fails with config_invalid when FARMESH_ISA names no instruction set of this CPU.
 Result<std::unique_ptr<Ops>> make_exact_ops(const ModelConfig& config, const OpsOptions& options);
-/// libtorch's functions, on its own threads.
+/// libtorch's plain functions in f32, on its own threads: an independent reference of the others.
 std::unique_ptr<Ops> make_torch_ops(const ModelConfig& config, const OpsOptions& options);
+/// libtorch's fused functions on `device`, activations in the weights' dtype.
+std::unique_ptr<Ops> make_fused_ops(const ModelConfig& config, const OpsOptions& options,
+                                    std::unique_ptr<ComputeDevice> device);
 
 inline constexpr std::uint32_t kPageTokens = 16;
 

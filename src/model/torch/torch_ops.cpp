@@ -1,4 +1,5 @@
-// Ops on libtorch's own functions: Numerics::fast, and the independent reference of our kernels.
+// Ops on libtorch's plain functions in f32: Numerics::fast, the independent reference of the
+// others.
 #include <cmath>
 #include <cstring>
 
@@ -80,15 +81,23 @@ class TorchOps final : public Ops {
     return at::empty({rows, columns}, at::kFloat);
   }
 
-  void read_residual(ByteView bytes, const at::Tensor& hidden) override {
+  void read_residual(std::span<const ByteView> parts, const at::Tensor& hidden) override {
     at::Tensor rows = at::empty(hidden.sizes(), residual_);
-    std::memcpy(rows.data_ptr(), bytes.data(), bytes.size());
+    auto* to = static_cast<std::byte*>(rows.data_ptr());
+    for (const ByteView part : parts) {
+      std::memcpy(to, part.data(), part.size());
+      to += part.size();
+    }
     hidden.copy_(rows);
   }
 
-  void write_residual(const at::Tensor& hidden, MutableByteView bytes) override {
+  void write_residual(const at::Tensor& hidden, std::span<const MutableByteView> parts) override {
     const at::Tensor rows = hidden.to(residual_).contiguous();
-    std::memcpy(bytes.data(), rows.data_ptr(), bytes.size());
+    const auto* from = static_cast<const std::byte*>(rows.data_ptr());
+    for (const MutableByteView part : parts) {
+      std::memcpy(part.data(), from, part.size());
+      from += part.size();
+    }
   }
 
   void embed(const Matrix& embedding, std::span<const TokenId> ids,

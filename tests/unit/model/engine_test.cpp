@@ -143,6 +143,84 @@ TEST_SUITE("model/engine") {
           }) == "int4/exact-1/fma/kv-int8");
   }
 
+  TEST_CASE("a device that is not there is refused by name, and no other takes its place") {
+    const Tiny tiny;
+    const Device absent{DeviceKind::cuda, Device::kMostDevices - 1};
+    EngineOptions options = whole();
+    options.device = absent;
+    for (const Precision precision : {Precision::bf16, Precision::f16, Precision::int4}) {
+      options.precision = precision;
+      const auto refused = load_engine(tiny.config(), *tiny.model, options);
+      REQUIRE_FALSE(refused);
+      CHECK(refused.error().code == Errc::engine_unavailable);
+      CHECK(refused.error().detail.find("cuda:63") != std::string::npos);
+    }
+    options.kv = KvFormat::int8;
+    CHECK(load_code(tiny.config(), *tiny.model, options) == Errc::model_unsupported);
+    CHECK(device_memory(absent).error().code == Errc::engine_unavailable);
+    const auto host = device_memory({});
+    REQUIRE(host);
+    CHECK(host->free_bytes > 0);
+    CHECK(host->free_bytes <= host->total_bytes);
+  }
+
+  TEST_CASE("devices have names") {
+    CHECK(device_from_name("cpu") == Device{});
+    CHECK(device_from_name("cuda") == Device{DeviceKind::cuda, 0});
+    CHECK(device_from_name("cuda:3") == Device{DeviceKind::cuda, 3});
+    CHECK(name(Device{}) == "cpu");
+    CHECK(name(Device{DeviceKind::cuda, 3}) == "cuda:3");
+    for (const char* text : {"", "gpu", "cuda:", "cuda3", "cuda:x", "cuda:-1", "cuda:64", "cuda:1 ",
+                             "cuda:99999999999", "cpu:0", "CUDA"}) {
+      CAPTURE(text);
+      CHECK_FALSE(device_from_name(text));
+    }
+  }
+
+  TEST_CASE("fused numerics name the library and the device, and tell what they hold") {
+    const Tiny tiny;
+    EngineOptions options = whole();
+    options.numerics = Numerics::fused;
+    const auto info = [&](Precision precision) {
+      options.precision = precision;
+      return test::load(tiny.config(), *tiny.model, options)->info();
+    };
+    const EngineInfo bf16 = info(Precision::bf16);
+    CHECK(bf16.numerics_class.starts_with("bf16/fused/torch-"));
+    CHECK(bf16.numerics_class.ends_with("/cpu"));
+    CHECK(bf16.residual == DType::bf16);
+    CHECK(bf16.page_bytes == 2 * 2 * 16 * 16 * 2);  // layers, keys and values; 2 heads of 8
+    CHECK(info(Precision::f32).numerics_class.starts_with("f32/fused/torch-"));
+    const EngineInfo int8 = info(Precision::int8), int4 = info(Precision::int4);
+    CHECK(int8.numerics_class.starts_with("int8/fused/torch-"));
+    CHECK(int8.weight_bytes < bf16.weight_bytes * 9 / 16 + 1000);  // norms are in f32 in both
+    CHECK(int4.weight_bytes < int8.weight_bytes);
+  }
+
+  TEST_CASE("what quantising takes on a device is what it takes in the kernels") {
+    const Tiny tiny;
+    for (const Precision precision : {Precision::int8, Precision::int4}) {
+      std::map<std::string, WeightError> told[2];
+      for (const Numerics numerics : {Numerics::exact, Numerics::fused}) {
+        EngineOptions options = whole(precision);
+        options.numerics = numerics;
+        options.on_quantised = [&](const std::vector<std::string>& tensors, std::uint64_t,
+                                   const WeightError& error) {
+          told[numerics == Numerics::fused][tensors.front()] = error;
+        };
+        test::load(tiny.config(), *tiny.model, options);
+      }
+      REQUIRE(told[0].size() == 2 + 2 * 4);
+      REQUIRE(told[1].size() == told[0].size());
+      for (const auto& [tensor, error] : told[0]) {
+        CAPTURE(tensor);
+        // Dequantised weights are rounded to bf16, which adds a little to the error of int8.
+        CHECK(told[1].at(tensor).rms > 0.8 * error.rms);
+        CHECK(told[1].at(tensor).rms < 1.02 * error.rms + 0.001);
+      }
+    }
+  }
+
   TEST_CASE("what quantising takes is told matrix by matrix, and only when asked") {
     const Tiny tiny;
     EngineOptions options = whole(Precision::int4);
@@ -266,10 +344,16 @@ TEST_SUITE("model/engine") {
               o.numerics = Numerics::fast;
             }) == Errc::model_unsupported);
     }
-    CHECK(code([](auto& o) {
-            o.kv = KvFormat::int8;
-            o.numerics = Numerics::fast;
-          }) == Errc::model_unsupported);
+    for (const Numerics numerics : {Numerics::fast, Numerics::fused}) {
+      CHECK(code([&](auto& o) {
+              o.kv = KvFormat::int8;
+              o.numerics = numerics;
+            }) == Errc::model_unsupported);
+      CHECK(code([&](auto& o) {
+              o.precision = Precision::f16;
+              o.numerics = numerics;
+            }) == Errc::model_unsupported);
+    }
     const test::WithEnvironment forced("FARMESH_ISA", "vax");
     CHECK(code([](auto&) {}) == Errc::config_invalid);
   }
