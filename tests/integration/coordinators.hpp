@@ -228,16 +228,6 @@ inline void check_receipts(const std::string& ledger, bool nodes_died) {
   if (!nodes_died) CHECK(found->old + found->missing == 0);
 }
 
-template <class Holds>
-bool soon(Holds holds) {
-  const auto deadline = steady_clock::now() + std::chrono::minutes(3);
-  while (steady_clock::now() < deadline) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return false;
-}
-
 /// A ledger in this process's folder.
 inline std::string sqlite(const std::string& name) {
   return (scratch() / (name + ".sqlite")).string();

@@ -23,16 +23,20 @@ class GrowingMesh {
  public:
   explicit GrowingMesh(std::string model) : model_(std::move(model)) {}
 
-  cli::NodeProcess& join(const std::vector<std::string>& more) {
+  /// `held`: the layers that it keeps whatever the others do; empty: it chooses.
+  cli::NodeProcess& join(const std::vector<std::string>& more, Span held = {}) {
     const std::uint16_t port = free_port();
-    std::vector<std::string> flags{"--dht-port", std::to_string(port), "--rebalance",
-                                   "2",          "--hole-patience",    "1"};
+    std::vector<std::string> flags{"--dht-port", std::to_string(port)};
+    if (held.empty()) {
+      // Nobody is there to be waited for before the first, and everybody else finds somebody.
+      flags =
+          flags + std::vector<std::string>{"--rebalance",     "2",
+                                           "--hole-patience", "1",
+                                           "--first-look",    bootstrap_.empty() ? "0.2" : "60"};
+    }
     if (!bootstrap_.empty()) flags = flags + std::vector<std::string>{"--bootstrap", bootstrap_};
-    // Nobody is there to be waited for before the first, and everybody else finds somebody.
-    flags.emplace_back("--first-look");
-    flags.emplace_back(bootstrap_.empty() ? "0.2" : "60");
     const auto began = std::chrono::steady_clock::now();
-    auto joined = start_nodes(model_, {Span()}, flags + more);
+    auto joined = start_nodes(model_, {held}, flags + more);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
     const Span layers = joined.front().layers();
     MESSAGE("serves layers ", layers.begin, ":", layers.end, " ", took.count(),
@@ -47,6 +51,8 @@ class GrowingMesh {
     for (const cli::NodeProcess& node : nodes_) spans.push_back(node.layers());
     return spans;
   }
+
+  cli::NodeProcess& node(std::size_t index) { return nodes_[index]; }
 
   void kill(std::size_t index) {
     nodes_[index].process().signal(SIGKILL);
@@ -207,6 +213,47 @@ TEST_SUITE("integration/far_node") {
     REQUIRE(told.status == 0);
     CHECK(told.ids() == mesh.alone());
     CHECK(told.last.at("hops").size() == 2);
+  }
+
+  TEST_CASE("a node that is worth more elsewhere lets the sessions it has end before it goes") {
+    const std::string model = any_model();
+    const std::uint32_t layers = layers_of(model);
+    const std::uint32_t half = (layers + 1) / 2;
+    const Span spans[2] = {{0, half}, {half, layers}};
+    GrowingMesh mesh(model);
+    mesh.join({}, spans[0]);
+    mesh.join({}, spans[1]);
+    const Span held = mesh.join({"--num-blocks", std::to_string(half), "--drain", "120"}).layers();
+    const int other = held == spans[0] ? 1 : 0;
+    REQUIRE(held == spans[1 - other]);
+
+    // A story over it has begun, and its teller stands still, when there is one too many of it.
+    constexpr int kTokens = 100;
+    auto teller = cli::ChildProcess::start(
+        std::vector<std::string>{kProgram, "generate", "--json", "--peer", mesh.node(2).address(),
+                                 "--peer", mesh.node(std::size_t(other)).address()} +
+        mesh.alone_flags(kTokens));
+    REQUIRE(teller);
+    for (int line = 0; line < 3; ++line) REQUIRE(teller->read_line(1min));
+    teller->signal(SIGSTOP);
+    mesh.join({}, held);
+    mesh.join({}, held);
+    const auto leaves = [&mesh] {
+      return mesh.node(2).process().errors().find("they are served worse") != std::string::npos;
+    };
+    CHECK(soon(leaves));
+    CHECK_FALSE(mesh.node(2).await_move(1s));
+    teller->signal(SIGCONT);
+    std::string story = teller->read_all();
+    INFO(teller->errors());
+    REQUIRE(teller->wait() == 0);
+    story.erase(story.find_last_not_of('\n') + 1);
+    const auto whole = nlohmann::json::parse(story.substr(story.rfind('\n') + 1));
+    CHECK(whole.at("token_ids").get<std::vector<TokenId>>() == mesh.alone(kTokens));
+    CHECK(whole.at("recoveries") == 0);
+    const Result<Span> moved = mesh.node(2).await_move(1min);
+    REQUIRE(moved);
+    CHECK(*moved == spans[other]);
   }
 }
 

@@ -21,15 +21,6 @@ GenerateOptions endless() {
   return options;
 }
 
-// Looks every millisecond, for at most ten seconds.
-bool soon(const std::function<bool()>& holds) {
-  for (int i = 0; i < 10'000; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return false;
-}
-
 Peer start_peer(const std::string& model) {
   Result<Peer> peer = Peer::start({.folder = model, .layers = {0, layers_of(model)}, .threads = 1});
   REQUIRE(peer);

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <random>
 #include <sstream>
+#include <thread>
 #include <utility>
 
 #include <arpa/inet.h>
@@ -134,6 +135,15 @@ std::vector<std::string> peer_flags(const std::vector<cli::NodeProcess>& nodes) 
     flags.push_back(address);
   }
   return flags;
+}
+
+bool soon(const std::function<bool()>& holds) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(3);
+  while (std::chrono::steady_clock::now() < deadline) {
+    if (holds()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
 }
 
 std::uint16_t free_port() {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,9 @@ std::vector<cli::NodeProcess> start_nodes(const std::string& model, const std::v
 /// --peer ADDRESS for each.
 std::vector<std::string> peer_flags(const std::vector<cli::NodeProcess>& nodes);
 std::vector<std::string> addresses(const std::vector<cli::NodeProcess>& nodes);
+
+/// Whether it holds within three minutes; looks all the time.
+bool soon(const std::function<bool()>& holds);
 
 /// A port free for TCP and UDP, below those that the system hands out by itself: no connection of
 /// a process beside this one takes it before the node does.

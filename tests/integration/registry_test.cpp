@@ -1,11 +1,9 @@
 // farmesh discovery as a process: an entrance to the mesh, and the registry that nodes enter.
 #include <algorithm>
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <regex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -68,15 +66,6 @@ struct Service {
   std::string url, bootstrap;
   http::Client client{{.proxy_from_environment = false}};
 };
-
-// Looks ten times a second, for at most a minute.
-bool soon(const std::function<bool()>& holds) {
-  for (int i = 0; i < 600; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(100ms);
-  }
-  return false;
-}
 
 std::vector<std::string> flags_of(const std::string& model) {
   return {"--model", model, "--prompt", kStoryPrompt, "--temperature", "0", "--max-tokens", "24"};
