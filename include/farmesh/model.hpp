@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include <farmesh/device.hpp>
 #include <farmesh/discovery.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/hidden_session.hpp>
@@ -48,6 +49,7 @@ struct ModelOptions {
   std::string draft_model;
   std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
   std::optional<KvFormat> kv;           // nothing: f32 for f32, else bf16; that of the peers
+  Device device;                        // that computes what is held here; of the peers' kind
   int threads = 0;                      // that compute; 0: one for each core available
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache of `local` layers, over all sessions

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include <farmesh/device.hpp>
 #include <farmesh/discovery.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/identity.hpp>
@@ -64,6 +65,7 @@ struct PeerOptions {
   std::string advertise;                // where others dial it; empty: the listening address
   std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
   std::optional<KvFormat> kv;           // nothing: f32 for f32, else bf16
+  Device device;                        // that computes; a GPU keeps weights and cache, too
   int threads = 0;                      // that compute; 0: one for each core available
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache over all sessions

@@ -47,7 +47,7 @@ Precision precision_of(const std::string& name) { return precisions().at(name); 
 KvFormat kv_format_of(const std::string& name) { return kv_formats().at(name); }
 
 void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
-                        std::optional<KvFormat>& kv) {
+                        std::optional<KvFormat>& kv, Device& device) {
   verb.add_option_function<std::string>(
           "--precision", [&precision](const std::string& text) { precision = precision_of(text); },
           "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
@@ -58,6 +58,14 @@ void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
           "KV cache in f32, bf16 or int8; default: f32 for f32, else bf16")
       ->check(CLI::IsMember(kv_formats()))
       ->option_text("NAME");
+  const auto known = [](const std::string& text) {
+    return device_from_name(text) ? "" : "cpu, cuda or cuda:N, not '" + text + "'";
+  };
+  verb.add_option_function<std::string>(
+          "--device", [&device](const std::string& text) { device = *device_from_name(text); },
+          "cpu, cuda or cuda:N: this machine's processor or a GPU of it computes; default: cpu")
+      ->check(CLI::Validator(known, ""))
+      ->option_text("NAME");
 }
 
 void WeightFlags::add_to(CLI::App& verb) {
@@ -65,7 +73,7 @@ void WeightFlags::add_to(CLI::App& verb) {
       ->required()
       ->option_text("DIR|ORG/NAME");
   hub.add_to(verb);
-  add_numerics_flags(verb, precision, kv);
+  add_numerics_flags(verb, precision, kv, device);
   verb.add_option("--threads", threads, "Threads that compute; default: every core")
       ->check(CLI::Range(0, 1'024))
       ->option_text("N");
@@ -156,6 +164,7 @@ Result<DistributedModel> ModelFlags::open() const {
   options.draft_model = draft_model;
   options.precision = weights.precision;
   options.kv = weights.kv;
+  options.device = weights.device;
   options.threads = weights.threads;
   options.model_id = weights.model_id;
   options.identity = identity.options;

@@ -8,6 +8,7 @@
 
 #include <CLI/App.hpp>
 
+#include <farmesh/device.hpp>
 #include <farmesh/discovery.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/kv_format.hpp>
@@ -48,16 +49,18 @@ Precision precision_of(const std::string& name);
 /// A format by its name, as above.
 KvFormat kv_format_of(const std::string& name);
 
-/// --precision and --kv: what a node, and whoever talks to it, computes in.
+/// --precision, --kv and --device: what a node, and whoever talks to it, computes in and on.
 void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
-                        std::optional<KvFormat>& kv);
+                        std::optional<KvFormat>& kv, Device& device);
 
-/// --model, --precision, --kv, --threads, --model-id, and where a model lies that has an id.
+/// --model, --precision, --kv, --device, --threads, --model-id, and where a model lies that has an
+/// id.
 struct WeightFlags {
   std::string model;
   HubFlags hub;
   std::optional<Precision> precision;
   std::optional<KvFormat> kv;
+  Device device;
   int threads = 0;
   std::string model_id;
 

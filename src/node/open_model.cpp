@@ -120,6 +120,7 @@ Result<void> OpenModel::open_weights() {
   stage.head = true;
   stage.precision = options_.precision;
   stage.kv = options_.kv;
+  stage.device = options_.device;
   stage.threads = options_.threads;
   stage.cache_tokens = options_.cache_tokens;
   stage.on_loading = options_.on_loading;
@@ -147,6 +148,7 @@ Result<void> OpenModel::open_draft() {
   stage.source = *std::move(source);
   stage.precision = options_.precision;
   stage.kv = options_.kv;
+  stage.device = options_.device;
   stage.threads = options_.threads;
   stage.cache_tokens = options_.cache_tokens;
   Result<std::unique_ptr<DraftStage>> loaded =

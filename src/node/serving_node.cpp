@@ -63,6 +63,7 @@ Result<void> ServingNode::open(Span layers) {
   options.head = options_.head;
   options.precision = precision_;
   options.kv = options_.kv;
+  options.device = options_.device;
   options.threads = options_.threads;
   options.cache_tokens = options_.cache_tokens;
   options.on_loading = options_.on_loading;
@@ -92,9 +93,11 @@ void ServingNode::measure(Stage& stage) {
   const std::filesystem::path folder = cache_folder();
   const std::filesystem::path file = folder.empty() ? folder : folder / "step-times";
   const Hardware hardware = detect_hardware({.gpu_program = ""});
+  const bool on_cpu = options_.device.kind == DeviceKind::cpu;
+  const std::string gpu = on_cpu ? "" : ", " + name(options_.device);
   const std::string key =
       step_time_key(stage.hash, stage.worker->info().numerics_class, options_.threads,
-                    fmt::format("{}, {} cores", hardware.cpu, hardware.cores));
+                    fmt::format("{}, {} cores{}", hardware.cpu, hardware.cores, gpu));
   const std::uint32_t known = remembered_step_time(file, key, std::chrono::system_clock::now());
   if (known > 0) {
     stage.speed->assume(known);

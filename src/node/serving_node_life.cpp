@@ -10,6 +10,7 @@
 
 #include "base/digest.hpp"
 #include "base/log.hpp"
+#include "model/engine_loader.hpp"
 #include "model/model_folder.hpp"
 #include "model/model_hash.hpp"
 #include "node/capacity.hpp"
@@ -79,6 +80,11 @@ Result<void> ServingNode::measure_room() {
   }
   CapacityQuestion question;
   question.free_bytes = hardware.free_bytes;
+  if (options_.device.kind != DeviceKind::cpu) {
+    const Result<model::DeviceMemory> gpu = model::device_memory(options_.device);
+    if (!gpu) return gpu.error();
+    question.free_bytes = gpu->free_bytes;
+  }
   question.most_bytes = options_.choose_layers->memory_bytes;
   question.max_layers = options_.choose_layers->max_layers;
   question.cache_tokens = options_.cache_tokens;
@@ -106,7 +112,8 @@ Result<void> ServingNode::open_what_fits() {
                     "{}: taking {}",
                     mesh.others.size(), uncovered_layers(mesh), mesh.num_layers, room_.layers,
                     name(room_.precision), text_of(layers)));
-    if (!may_allocate(room_.needs.of(layers.size()))) continue;
+    const bool on_cpu = options_.device.kind == DeviceKind::cpu;  // a GPU's loading shows it
+    if (on_cpu && !may_allocate(room_.needs.of(layers.size()))) continue;
     const Result<void> opened = open(layers);
     if (opened || opened.error().code != Errc::out_of_memory) return opened;
     close(std::chrono::milliseconds(0));

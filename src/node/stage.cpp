@@ -25,10 +25,10 @@ Result<Span> checked_layers(const StageOptions& options, const model::ModelConfi
                                       std::to_string(config.num_layers)};
 }
 
-/// What a CPU computes for what was asked: it has no f16 arithmetic, and says so.
+/// What is computed for what was asked: a CPU has no f16 arithmetic, and says so.
 Precision computed_precision(const StageOptions& options, const model::ModelConfig& config) {
   const Precision asked = options.precision.value_or(default_precision(config));
-  if (asked != Precision::f16) return asked;
+  if (asked != Precision::f16 || options.device.kind != DeviceKind::cpu) return asked;
   log(LogLevel::warning, "node", "float16 arithmetic needs a GPU: this node computes in bf16");
   return Precision::bf16;
 }
@@ -56,6 +56,7 @@ Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
   engine_options.head = options.head;
   engine_options.precision = computed_precision(options, config);
   engine_options.kv = options.kv;
+  engine_options.device = options.device;
   engine_options.packed = {model::packed_folder(path, engine_options.precision), *hash};
   engine_options.threads = options.threads;
   engine_options.on_progress = options.on_loading;

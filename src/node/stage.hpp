@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include <farmesh/device.hpp>
 #include <farmesh/kv_format.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
@@ -28,6 +29,7 @@ struct StageOptions {
   bool head = false;
   std::optional<Precision> precision;
   std::optional<KvFormat> kv;
+  Device device;
   int threads = 0;
   std::uint32_t cache_tokens = 16'384;
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;
