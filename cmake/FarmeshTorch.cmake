@@ -42,12 +42,20 @@ else()
     file(GLOB beside ${FARMESH_TORCH_ROOT}/../nvidia/cu[0-9]* ${FARMESH_TORCH_ROOT}/../nvidia/cuda_runtime)
     find_path(FARMESH_CUDART_INCLUDE cuda_runtime_api.h HINTS ${beside} /usr/local/cuda
       PATH_SUFFIXES include REQUIRED)
+    find_path(FARMESH_CUDA_CRT crt/host_config.h HINTS ${FARMESH_CUDART_INCLUDE} ${beside}
+      ${FARMESH_TORCH_ROOT}/../nvidia/cuda_nvcc PATH_SUFFIXES include)
+    if(NOT FARMESH_CUDA_CRT)
+      message(FATAL_ERROR "${FARMESH_CUDART_INCLUDE}/cuda_runtime.h includes crt/host_config.h, which "
+        "is nowhere: pip install nvidia-cuda-crt (CUDA 13) or nvidia-cuda-nvcc-cu12 (CUDA 12), of "
+        "that torch's version of CUDA, or have the CUDA toolkit")
+    endif()
     file(GLOB versions ${FARMESH_TORCH_ROOT}/../nvidia/*/lib/libcudart.so.*
       ${FARMESH_TORCH_ROOT}/lib/libcudart*.so.*)
     list(TRANSFORM versions REPLACE ".*/" "" OUTPUT_VARIABLE names)
     find_library(FARMESH_CUDART NAMES cudart ${names} HINTS ${beside} /usr/local/cuda
       ${FARMESH_TORCH_ROOT} PATH_SUFFIXES lib lib64 REQUIRED)
-    target_include_directories(farmesh_libtorch SYSTEM INTERFACE ${FARMESH_CUDART_INCLUDE})
+    target_include_directories(farmesh_libtorch SYSTEM INTERFACE ${FARMESH_CUDART_INCLUDE}
+      ${FARMESH_CUDA_CRT})
     target_link_libraries(farmesh_libtorch INTERFACE ${FARMESH_CUDART})
   endif()
 endif()

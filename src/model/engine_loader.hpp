@@ -15,6 +15,7 @@ namespace farmesh::model {
 /// sides must come from one build of FarMesh.
 inline constexpr const char* kEngineSymbol = "farmesh_engine_v1";
 inline constexpr const char* kDeviceSymbol = "farmesh_device_v1";
+inline constexpr const char* kSpeedSymbol = "farmesh_device_speed_v1";
 inline constexpr std::uint32_t kEngineAbi = 4;
 using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* config,
                                        const WeightSource* weights, const EngineOptions* options,
@@ -22,6 +23,9 @@ using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* con
 
 using DeviceProbe = bool (*)(std::uint32_t abi, const Device* device, DeviceMemory* memory,
                              Error* error);
+
+using SpeedProbe = bool (*)(std::uint32_t abi, const Device* device, DeviceSpeed* speed,
+                            Error* error);
 
 /// While one lives the engine's library is being opened, on a thread of its own: linking libtorch
 /// takes a good part of a second, in which the caller may read what else it needs. The destructor

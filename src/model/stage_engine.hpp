@@ -61,6 +61,13 @@ struct DeviceMemory {
   std::uint64_t total_bytes = 0;
 };
 
+/// Of a device, measured.
+struct DeviceSpeed {
+  double bytes_per_second = 0.0;  // read
+  double f32_per_second = 0.0;    // multiplications and additions in large products, each counted
+  double bf16_per_second = 0.0;   // the same
+};
+
 struct EngineOptions {
   Span blocks;        // layers to hold, half-open; empty for a head alone
   bool head = false;  // embedding, final norm and LM head

@@ -15,16 +15,15 @@
 #include <thread>
 #include <vector>
 
-#include <dlfcn.h>
-
+#include "bench/engine_library.hpp"
 #include "model/engine_load.hpp"
-#include "model/engine_loader.hpp"
 #include "model/machine_probe.hpp"
 
 namespace {
 
 using namespace farmesh;         // NOLINT: a program of one file
 using namespace farmesh::model;  // NOLINT
+using bench::EngineLibrary;
 using Seconds = std::chrono::duration<double>;
 
 struct Settings {
@@ -32,6 +31,7 @@ struct Settings {
   Precision precision = Precision::bf16;
   std::optional<KvFormat> kv;
   Numerics numerics = Numerics::exact;
+  Device device;
   int threads = static_cast<int>(std::thread::hardware_concurrency());
   std::uint32_t context = 0;  // tokens already in the cache of every session
   int rounds = 5;
@@ -114,35 +114,19 @@ double seconds(const Body& body) {
   return Seconds(std::chrono::steady_clock::now() - begin).count();
 }
 
-std::unique_ptr<StageEngine> open_engine(const ModelConfig& config, const Settings& settings) {
-  for (const char* key : {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}) ::setenv(key, "1", 0);
-  const char* named = std::getenv("FARMESH_TORCH_LIBRARY");
-  const std::string path =
-      named != nullptr
-          ? named
-          : std::filesystem::read_symlink("/proc/self/exe").parent_path() / "libfarmesh_torch.so";
-  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    std::fprintf(stderr, "bench_engine: %s\n", ::dlerror());
-    std::exit(1);
-  }
-  const auto factory = reinterpret_cast<EngineFactory>(::dlsym(library, kEngineSymbol));
+std::unique_ptr<StageEngine> open_engine(const EngineLibrary& library, const ModelConfig& config,
+                                         const Settings& settings) {
   EngineOptions options;
   options.blocks = {0, config.num_layers};
   options.head = true;
   options.precision = settings.precision;
   options.kv = settings.kv;
   options.numerics = settings.numerics;
+  options.device = settings.device;
   options.threads = settings.threads;
   const MadeUpWeights weights(config);
-  Error error;
   std::unique_ptr<StageEngine> engine;
-  const double time =
-      seconds([&] { engine.reset(factory(kEngineAbi, &config, &weights, &options, &error)); });
-  if (engine == nullptr) {
-    std::fprintf(stderr, "bench_engine: %s\n", error.detail.c_str());
-    std::exit(1);
-  }
+  const double time = seconds([&] { engine = library.load(config, weights, options); });
   std::printf("%s %s, %s, %d threads: %.2f GB of weights made up and packed in %.1f s\n",
               settings.shape.c_str(), std::string(name(settings.precision)).c_str(),
               engine->info().numerics_class.c_str(), settings.threads,
@@ -159,9 +143,10 @@ double run(EngineLoad& load) {
   return *time;
 }
 
-void bench(const Settings& settings) {
+void bench_engine(const Settings& settings) {
   const ModelConfig config = config_of(settings.shape);
-  const auto engine = open_engine(config, settings);
+  const EngineLibrary library;
+  const auto engine = open_engine(library, config, settings);
   std::vector<LoadShape> decodes, prefills;
   for (const std::uint32_t n : settings.sessions) decodes.push_back({n, 1, settings.context});
   for (const std::uint32_t n : settings.prompts) prefills.push_back({1, n, settings.context});
@@ -173,43 +158,62 @@ void bench(const Settings& settings) {
   }
   if (!engine->reserve_pages(pages)) std::exit(1);
 
+  const bool gpu = settings.device.kind != DeviceKind::cpu;
   BandwidthProbe probe(settings.threads);
   std::vector<double> bandwidth, f32, i8;
+  const auto measure = [&] {  // what the device gives now
+    if (gpu) {
+      const DeviceSpeed speed = library.speed(settings.device);
+      bandwidth.push_back(speed.bytes_per_second);
+      f32.push_back(settings.precision == Precision::f32 ? speed.f32_per_second
+                                                         : speed.bf16_per_second);
+      return;
+    }
+    bandwidth.push_back(probe.measure());
+    const ArithmeticRates rates = measure_arithmetic(settings.threads);
+    f32.push_back(rates.f32);
+    i8.push_back(rates.i8);
+  };
   std::vector<std::vector<double>> decode(decodes.size()), prefill(prefills.size());
   for (int round = 0; round < settings.rounds; ++round) {
-    bandwidth.push_back(probe.measure());
+    measure();
     for (std::size_t i = 0; i < decodes.size(); ++i) {
       EngineLoad load(*engine, config, decodes[i]);
       for (int step = 0; step < 5; ++step) decode[i].push_back(run(load));
     }
-    const ArithmeticRates rates = measure_arithmetic(settings.threads);
-    f32.push_back(rates.f32);
-    i8.push_back(rates.i8);
     for (std::size_t i = 0; i < prefills.size(); ++i) {
       EngineLoad load(*engine, config, prefills[i]);
       prefill[i].push_back(run(load));
     }
   }
   const double memory = median(bandwidth);
-  std::printf("%d threads: memory %.1f GB/s, f32 %.0f and int8 %.0f Gop/s\n", settings.threads,
-              memory / 1e9, median(f32) / 1e9, median(i8) / 1e9);
+  if (gpu) {
+    std::printf("%s: memory %.1f GB/s, products of %s %.0f Gop/s\n", name(settings.device).c_str(),
+                memory / 1e9, settings.precision == Precision::f32 ? "f32" : "bf16",
+                median(f32) / 1e9);
+  } else {
+    std::printf("%d threads: memory %.1f GB/s, f32 %.0f and int8 %.0f Gop/s\n", settings.threads,
+                memory / 1e9, median(f32) / 1e9, median(i8) / 1e9);
+  }
   double single = 0.0;
   for (std::size_t i = 0; i < decodes.size(); ++i) {
     const double time = median(decode[i]);
     const double rate = decodes[i].sessions / time;
     if (decodes[i].sessions == 1) single = rate;
     const double bytes = step_bytes(engine->info(), decodes[i]);
-    std::printf("decode %3u sessions: %8.1f tokens/s  %6.2f ms a step  %5.1f GB/s (%3.0f%%)",
-                decodes[i].sessions, rate, time * 1e3, bytes / time / 1e9,
-                100.0 * bytes / time / memory);
+    std::printf(
+        "decode %3u sessions: %8.1f tokens/s  %6.2f ms a step  %7.1f MB a token  %6.1f GB/s "
+        "(%3.0f%%)",
+        decodes[i].sessions, rate, time * 1e3, bytes / decodes[i].sessions / 1e6,
+        bytes / time / 1e9, 100.0 * bytes / time / memory);
     std::printf(single > 0.0 ? "  %.1f x one\n" : "\n", rate / single);
   }
   for (std::size_t i = 0; i < prefills.size(); ++i) {
     const double time = median(prefill[i]);
     const double rate = step_operations(config, prefills[i]) / time;
-    std::printf("prefill %3u tokens: %8.1f tokens/s  %5.0f Gop/s (%3.0f%% of f32)\n",
+    std::printf("prefill %3u tokens: %8.1f tokens/s  %5.0f Gop/s (%3.0f%% of %s)\n",
                 prefills[i].rows_each, prefills[i].rows_each / time, rate / 1e9,
-                100.0 * rate / median(f32));
+                100.0 * rate / median(f32), gpu ? "its products" : "f32");
   }
 }
 
@@ -233,14 +237,22 @@ int main(int argc, char** argv) {
     const std::string value = argv[i + 1];
     if (flag == "--shape") settings.shape = value;
     for (const Precision precision :
-         {Precision::f32, Precision::bf16, Precision::int8, Precision::int4}) {
+         {Precision::f32, Precision::bf16, Precision::f16, Precision::int8, Precision::int4}) {
       if (flag == "--precision" && value == name(precision)) settings.precision = precision;
     }
     for (const KvFormat kv : {KvFormat::f32, KvFormat::bf16, KvFormat::int8}) {
       if (flag == "--kv" && value == name(kv)) settings.kv = kv;
     }
-    if (flag == "--numerics")
-      settings.numerics = value == "fast" ? Numerics::fast : Numerics::exact;
+    if (flag == "--numerics") {
+      settings.numerics = value == "fast"    ? Numerics::fast
+                          : value == "fused" ? Numerics::fused
+                                             : Numerics::exact;
+    }
+    if (flag == "--device") {
+      const auto device = device_from_name(value);
+      if (!device) EngineLibrary::fail("bench_engine: devices are cpu, cuda and cuda:N");
+      settings.device = *device;
+    }
     if (flag == "--threads") settings.threads = std::atoi(value.c_str());
     if (flag == "--context")
       settings.context = static_cast<std::uint32_t>(std::atoi(value.c_str()));
@@ -250,12 +262,12 @@ int main(int argc, char** argv) {
   }
   if (argc % 2 == 0) {
     std::puts(
-        "usage: bench_engine [--shape 160m|1.1b|7b] [--precision f32|bf16|int8|int4]\n"
-        "  [--kv f32|bf16|int8] [--numerics exact|fast] [--threads N] [--context TOKENS] [--rounds "
+        "usage: bench_engine [--shape 160m|1.1b|7b] [--precision f32|bf16|f16|int8|int4]\n"
+        "  [--kv f32|bf16|int8] [--numerics exact|fast|fused] [--device cpu|cuda[:N]] [--threads "
         "N]\n"
-        "  [--sessions 1,4,16,32] [--prompts 128,512]");
+        "  [--context TOKENS] [--rounds N] [--sessions 1,4,16,32] [--prompts 128,512]");
     return 2;
   }
-  bench(settings);
+  bench_engine(settings);
   return 0;
 }

@@ -46,9 +46,9 @@ class Graph final : public ComputeDevice::Recording {
 
 class CudaDevice final : public ComputeDevice {
  public:
-  explicit CudaDevice(c10::DeviceIndex index)
-      : where_(at::kCUDA, index),
-        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index)),
+  explicit CudaDevice(at::Device where)
+      : where_(where),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, where.index())),
         pool_(at::cuda::graph_pool_handle()) {}
 
   at::Device where() const override { return where_; }
@@ -100,8 +100,9 @@ Result<std::unique_ptr<ComputeDevice>> open_cuda_device(int index) {
             named + ": this machine has " + std::to_string(count) + " such devices, from cuda:0"};
   }
   try {
-    return std::unique_ptr<ComputeDevice>(
-        std::make_unique<CudaDevice>(static_cast<c10::DeviceIndex>(index)));
+    const at::Device where(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+    static_cast<void>(at::empty({1}, at::TensorOptions().device(where)));  // wakes the library up
+    return std::unique_ptr<ComputeDevice>(std::make_unique<CudaDevice>(where));
   } catch (const c10::Error& error) {
     return {Errc::engine_unavailable, named + ": " + error.what_without_backtrace()};
   }

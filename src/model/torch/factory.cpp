@@ -9,6 +9,7 @@
 #include <torch/version.h>
 
 #include "model/engine_loader.hpp"
+#include "model/torch/device_speed.hpp"
 #include "model/torch/engine.hpp"
 
 namespace farmesh::model {
@@ -117,6 +118,26 @@ auto caught(const Body& body) -> decltype(body()) {
 const Error kOtherBuild{Errc::engine_unavailable,
                         "libfarmesh_torch is of another build of FarMesh"};
 
+/// Opens the device and asks it, for the C functions below.
+template <class Answer, class Ask>
+bool asked(std::uint32_t abi, const Device& device, Answer* answer, Error* error, const Ask& ask) {
+  if (abi != kEngineAbi) {
+    *error = kOtherBuild;
+    return false;
+  }
+  const auto found = caught([&]() -> Result<Answer> {
+    const auto opened = open_device(device);
+    if (!opened) return opened.error();
+    return ask(**opened);
+  });
+  if (found) {
+    *answer = *found;
+  } else {
+    *error = found.error();
+  }
+  return bool(found);
+}
+
 }  // namespace
 }  // namespace farmesh::model
 
@@ -138,20 +159,15 @@ extern "C" [[gnu::visibility("default")]] farmesh::model::StageEngine* farmesh_e
 extern "C" [[gnu::visibility("default")]] bool farmesh_device_v1(
     std::uint32_t abi, const farmesh::Device* device, farmesh::model::DeviceMemory* memory,
     farmesh::Error* error) {
-  using namespace farmesh::model;  // NOLINT(google-build-using-namespace): this library's own
-  if (abi != kEngineAbi) {
-    *error = kOtherBuild;
-    return false;
-  }
-  const auto found = caught([&]() -> farmesh::Result<DeviceMemory> {
-    const auto opened = open_device(*device);
-    if (!opened) return opened.error();
-    return (*opened)->memory();
-  });
-  if (found) {
-    *memory = *found;
-  } else {
-    *error = found.error();
-  }
-  return bool(found);
+  return farmesh::model::asked(
+      abi, *device, memory, error,
+      [](const farmesh::model::ComputeDevice& opened) { return opened.memory(); });
+}
+
+extern "C" [[gnu::visibility("default")]] bool farmesh_device_speed_v1(
+    std::uint32_t abi, const farmesh::Device* device, farmesh::model::DeviceSpeed* speed,
+    farmesh::Error* error) {
+  return farmesh::model::asked(
+      abi, *device, speed, error,
+      [](farmesh::model::ComputeDevice& opened) { return farmesh::model::measure_speed(opened); });
 }
