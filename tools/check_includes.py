@@ -42,7 +42,7 @@ ALL = set(ARROWS)
 # (header pattern, rooms that may include it, allowed in headers that other rooms include).
 # The first match decides.
 LIBRARIES = [
-    (r"(torch|ATen|c10)/", {"model/torch"}, True),
+    (r"(torch|ATen|c10)/|cuda_runtime_api\.h$", {"model/torch"}, True),
     (r"asio(/|\.hpp$)", NETWORKED, True),
     (r"nlohmann/json_fwd", ALL, True),
     (r"(flatbuffers/|farmesh_generated\.h$)", {"wire"}, False),
