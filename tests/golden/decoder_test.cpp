@@ -133,9 +133,9 @@ TEST_SUITE("golden/decoder") {
       // Layers this small forgive little: the largest of 3,465 logits moves by so much.
       CHECK(furthest(int8, expected, ids) < 0.4);
       CHECK(furthest(int4, expected, ids) < 3.0);
-      // What a GPU computes with keeps every activation in 8 bits.
+      // What a GPU computes with keeps every activation in 8 bits, too.
       Chain fused(*config, weights, whole, options_of(Precision::bf16, Numerics::fused));
-      CHECK(furthest(fused, expected, ids) < 0.2);
+      CHECK(furthest(fused, expected, ids) < 0.12);
       Chain fused8(*config, weights, whole, options_of(Precision::int8, Numerics::fused));
       Chain fused4(*config, weights, whole, options_of(Precision::int4, Numerics::fused));
       CHECK(furthest(fused8, expected, ids) < 0.4);
