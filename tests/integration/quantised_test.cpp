@@ -152,6 +152,23 @@ TEST_SUITE("integration/quantised") {
     }
   }
 
+  TEST_CASE("a device that is not there is refused by name, and so is a word for none") {
+    const std::string model = any_model();
+    const Flags asked{"--model", model, "--device", "cuda:63"};
+    for (const Flags& verb : {Flags{"generate", "--prompt", "a", "--local"},
+                              Flags{"node", "--layers", "0:1", "--ephemeral"}}) {
+      const Ended refused = run(verb + asked);
+      CHECK(refused.status == cli::kModel);
+      CHECK(refused.errors.find("engine_unavailable: cuda:63") != std::string::npos);
+    }
+    for (const char* unknown : {"gpu", "cuda:", "cuda:x", "cuda:64", ""}) {
+      CHECK(run({"generate", "--model", model, "--device", unknown}).status == cli::kUsage);
+      CHECK(run({"node", "--model", model, "--device", unknown}).status == cli::kUsage);
+    }
+    Flags named = greedy_flags(model, "bf16") + Flags{"--local", "--device", "cpu"};
+    CHECK(generate(named).status == 0);
+  }
+
   TEST_CASE("a model's error is told matrix by matrix, and what it costs in perplexity") {
     const std::string model = any_model();
     const Ended report =
