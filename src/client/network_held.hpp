@@ -26,8 +26,7 @@ class NetworkHeld {
     if (!object_) return;
     if (guard_.forked()) {
       // Neither the thread nor its locks can be used: both are left to the process's end.
-      // NOLINTNEXTLINE(bugprone-unhandled-exception-at-new): without memory for it there is no way
-      // on
+      // NOLINTNEXTLINE(bugprone-unhandled-exception-at-new): out of memory is the end
       new NetworkHeld(std::move(*this));
       return;
     }

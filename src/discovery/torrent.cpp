@@ -25,18 +25,18 @@ constexpr int kAnnounceSeconds = 60;
 constexpr int kMaxPeers = 64;
 
 lt::settings_pack torrent_settings(const DhtEngineOptions& options) {
-  using pack = lt::settings_pack;
-  pack settings = dht_settings(options);
-  settings.set_int(pack::alert_mask, lt::alert_category::status | lt::alert_category::error |
+  using Pack = lt::settings_pack;
+  Pack settings = dht_settings(options);
+  settings.set_int(Pack::alert_mask, lt::alert_category::status | lt::alert_category::error |
                                          lt::alert_category::storage |
                                          lt::alert_category::piece_progress);
-  settings.set_bool(pack::enable_incoming_tcp, true);
-  settings.set_bool(pack::enable_outgoing_tcp, true);
-  settings.set_bool(pack::enable_incoming_utp, true);
-  settings.set_bool(pack::enable_outgoing_utp, true);
-  settings.set_bool(pack::allow_multiple_connections_per_ip, options.local);
-  settings.set_int(pack::connections_limit, kMaxPeers);
-  settings.set_int(pack::dht_announce_interval, kAnnounceSeconds);
+  settings.set_bool(Pack::enable_incoming_tcp, true);
+  settings.set_bool(Pack::enable_outgoing_tcp, true);
+  settings.set_bool(Pack::enable_incoming_utp, true);
+  settings.set_bool(Pack::enable_outgoing_utp, true);
+  settings.set_bool(Pack::allow_multiple_connections_per_ip, options.local);
+  settings.set_int(Pack::connections_limit, kMaxPeers);
+  settings.set_int(Pack::dht_announce_interval, kAnnounceSeconds);
   return settings;
 }
 

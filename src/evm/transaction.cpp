@@ -82,11 +82,11 @@ class FieldReader {
     if (item->is_list) ok_ = false;
     return item->bytes;
   }
-  template <std::size_t size>
-  std::array<std::uint8_t, size> fixed() {
+  template <std::size_t kSize>
+  std::array<std::uint8_t, kSize> fixed() {
     const BytesView view = bytes();
-    std::array<std::uint8_t, size> copy{};
-    if (view.size() == size) {
+    std::array<std::uint8_t, kSize> copy{};
+    if (view.size() == kSize) {
       std::ranges::copy(view, copy.begin());
     } else {
       ok_ = false;

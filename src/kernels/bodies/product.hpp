@@ -71,6 +71,32 @@ FARMESH_SIMD std::int64_t lanes_of(const ProductArgs& a, const TilePlace& at, in
   return left < kLanes ? left : kLanes;
 }
 
+/// The sums that the next group of rows has parked, which lie a row of y apart: no cache fetches
+/// them by itself.
+template <int MR, int NP>
+FARMESH_SIMD void fetch_parked(const ProductArgs& a, const TilePlace& at, const float* y) {
+  if (at.begin == 0 || at.pass + 1 == at.passes) return;
+#pragma GCC unroll 16
+  for (int p = 0; p < NP; ++p) {
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; ++r) prefetch(y + (MR + r) * a.y_stride + p * kLanes);
+  }
+}
+
+/// What a tile that shares its block of weights reads a little later, weights and rows, from the
+/// second cache into the first.
+template <class Panel, int MR, int NP>
+FARMESH_SIMD void fetch_near(const typename Panel::Word* word, std::int64_t panel_words,
+                             const float* x) {
+  constexpr int kWords = 12;   // ahead
+  constexpr int kFloats = 16;  // of a cache line
+#pragma GCC unroll 16
+  for (int p = 0; p < NP; ++p) prefetch(word + kWords * kLanes + p * panel_words);
+  const float* soon = x + kWords * Panel::kSteps * MR;
+#pragma GCC unroll 16
+  for (int i = 0; i < Panel::kSteps * MR; i += kFloats) prefetch(soon + i);
+}
+
 /// One word of each panel: kCount of its steps, for all rows. x: [kCount][MR].
 template <class Panel, int MR, int NP, int kCount>
 FARMESH_SIMD void product_step(const typename Panel::Word* word, std::int64_t panel_words,
@@ -109,6 +135,7 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
     }
   }
 
+  fetch_parked<MR, NP>(a, at, y);
   const std::int64_t words = (at.end - at.begin) / kSteps;
   // What follows the end of these panels is the start of the next ones, behind all NP of them.
   const std::int64_t left = panel_words / kLanes - at.begin / kSteps - at.ahead;
@@ -121,6 +148,7 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
       for (int p = 0; p < NP; ++p) prefetch(soon + p * panel_words);
       wait = at.passes - 1;
     }
+    if (at.passes > 1) fetch_near<Panel, MR, NP>(word, panel_words, x + i * kSteps * MR);
     product_step<Panel, MR, NP, kSteps>(word, panel_words, x + i * kSteps * MR, acc);
   }
   if ((at.end - at.begin) % kSteps != 0) {  // an odd inner dimension: the last word's first half
@@ -148,9 +176,9 @@ struct ExactKernel {
   static constexpr int kPanels = kTilePanels;
   // One row has too few accumulators to hide the latency of a multiply-add: more panels at once.
   static constexpr int kRowPanels = 4;
-  // A block of weights stays in the first cache while all groups of a block of rows pass over it;
-  // those rows' inputs stay in the second.
-  static constexpr std::int64_t kInnerBlock = 256;  // inputs; a multiple of kSteps
+  // A block of weights stays in the second cache while all groups of a block of rows pass over it,
+  // and so do those rows' inputs.
+  static constexpr std::int64_t kInnerBlock = 512;  // inputs; a multiple of kSteps
   static constexpr std::int64_t kGroupBlock = 16;
   static constexpr std::int64_t kAheadBlock = kInnerBlock / Panel::kSteps;  // words
   static constexpr std::int64_t kAheadAlone = 32;  // words, which are cache lines
