@@ -1,5 +1,7 @@
 // SQLite behind the Database interface: one file, write-ahead log, statements prepared once.
+#include <chrono>
 #include <string>
+#include <thread>
 #include <unordered_map>
 
 #include <sqlite3.h>
@@ -204,10 +206,19 @@ Result<std::unique_ptr<Database>> open_sqlite(const SqliteOptions& options) {
   sqlite3_extended_result_codes(raw, 1);
   sqlite3_busy_timeout(raw, static_cast<int>(options.lock_timeout.count()));
   auto database = std::make_unique<SqliteDatabase>(std::move(db));
-  const Result<void> set = database->script(
-      std::string("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON;"
-                  "PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY; PRAGMA synchronous=") +
-      (options.durable ? "FULL" : "NORMAL"));
+  const std::string settings =
+      std::string(
+          "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON;"
+          "PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY; PRAGMA synchronous=") +
+      (options.durable ? "FULL" : "NORMAL");
+  // Of several that turn a new file to WAL at once SQLite tells all but one that it is locked, and
+  // does not wait as it does elsewhere.
+  const auto deadline = std::chrono::steady_clock::now() + options.lock_timeout;
+  Result<void> set = database->script(settings);
+  while (!set && set.error().code == Errc::busy && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    set = database->script(settings);
+  }
   if (!set) {
     const bool damaged = set.error().code == Errc::ledger_damaged;
     return Error{damaged ? Errc::ledger_damaged : Errc::ledger_unavailable, set.error().detail};
