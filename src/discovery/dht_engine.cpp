@@ -162,9 +162,7 @@ void DhtEngine::map_port(std::uint16_t port) {
   }
 }
 
-void DhtEngine::set_wake(std::function<void()> wake) {
-  impl_->session.set_alert_notify(wake);
-}
+void DhtEngine::set_wake(std::function<void()> wake) { impl_->session.set_alert_notify(wake); }
 
 std::vector<DhtAnswer> DhtEngine::take() {
   const std::lock_guard lock(impl_->mutex);
