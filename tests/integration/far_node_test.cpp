@@ -103,6 +103,15 @@ class GrowingMesh {
   std::vector<cli::NodeProcess> nodes_;
 };
 
+/// The last line of a `generate --json` that is under way, once it has ended well.
+nlohmann::json summary_of(cli::ChildProcess& teller) {
+  std::string story = teller.read_all();
+  INFO(teller.errors());
+  REQUIRE(teller.wait() == 0);
+  story.erase(story.find_last_not_of('\n') + 1);
+  return nlohmann::json::parse(story.substr(story.rfind('\n') + 1));
+}
+
 }  // namespace
 
 TEST_SUITE("integration/far_node") {
@@ -201,11 +210,7 @@ TEST_SUITE("integration/far_node") {
     spans = mesh.spans();
     std::sort(spans.begin(), spans.end());
     CHECK(spans == std::vector<Span>{first, last});
-    std::string story = teller->read_all();
-    INFO(teller->errors());
-    REQUIRE(teller->wait() == 0);
-    story.erase(story.find_last_not_of('\n') + 1);
-    const auto whole = nlohmann::json::parse(story.substr(story.rfind('\n') + 1));
+    const nlohmann::json whole = summary_of(*teller);
     CHECK(whole.at("token_ids").get<std::vector<TokenId>>() == mesh.alone(kLong));
 
     const auto told = mesh.generate();
@@ -244,11 +249,7 @@ TEST_SUITE("integration/far_node") {
     CHECK(soon(leaves));
     CHECK_FALSE(mesh.node(2).await_move(1s));
     teller->signal(SIGCONT);
-    std::string story = teller->read_all();
-    INFO(teller->errors());
-    REQUIRE(teller->wait() == 0);
-    story.erase(story.find_last_not_of('\n') + 1);
-    const auto whole = nlohmann::json::parse(story.substr(story.rfind('\n') + 1));
+    const nlohmann::json whole = summary_of(*teller);
     CHECK(whole.at("token_ids").get<std::vector<TokenId>>() == mesh.alone(kTokens));
     CHECK(whole.at("recoveries") == 0);
     const Result<Span> moved = mesh.node(2).await_move(1min);

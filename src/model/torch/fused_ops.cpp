@@ -286,17 +286,7 @@ class FusedOps final : public Ops {
   }
 
   void activate(const at::Tensor& wide, Activation activation, bool gated) override {
-    const std::int64_t half = gated ? wide.size(1) / 2 : wide.size(1);
-    const at::Tensor gate = wide.narrow(1, 0, half);
-    at::Tensor opened;
-    switch (activation) {
-      case Activation::silu: opened = at::silu(gate); break;
-      case Activation::gelu: opened = at::gelu(gate); break;
-      case Activation::gelu_tanh: opened = at::gelu(gate, "tanh"); break;
-      case Activation::relu: opened = at::relu(gate); break;
-    }
-    if (gated) opened = opened.mul(wide.narrow(1, half, half));
-    gate.copy_(opened);
+    library::activate(wide, activation, gated);
   }
 
   void add(const at::Tensor& hidden, const at::Tensor& delta) override { hidden.add_(delta); }

@@ -1,8 +1,10 @@
-// What versions of libtorch have, and older ones have not, each behind one face.
+// Libtorch's functions as the Ops made of them use them; what only newer versions have is behind
+// the same face as what stands in for it in older ones.
 #pragma once
 
 #include <cstdint>
 
+#include "model/model_config.hpp"
 #include "model/torch/torch.hpp"
 
 namespace farmesh::model::library {
@@ -16,6 +18,9 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 
 /// x over its root mean square along the last dimension, times weight; all f32.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+/// Ops::activate, in place.
+void activate(const at::Tensor& wide, Activation activation, bool gated);
 
 /// int4 weights as the library's own product wants them.
 struct Int4Weights {
