@@ -14,6 +14,7 @@
 #include <farmesh/ledger.hpp>
 #include <farmesh/model.hpp>
 #include <farmesh/money.hpp>
+#include <farmesh/numerics.hpp>
 #include <farmesh/peer.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/sampling.hpp>

@@ -23,6 +23,7 @@
 #include <farmesh/hidden_session.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/kv_format.hpp>
+#include <farmesh/numerics.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
@@ -47,10 +48,14 @@ struct ModelOptions {
   /// A small model, a folder or an id, with the same tokenizer: held whole in this process, it
   /// guesses ahead for turns with GenerateOptions::max_draft. Not with remote_head.
   std::string draft_model;
-  std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
-  std::optional<KvFormat> kv;           // nothing: f32 for f32, else bf16; that of the peers
-  Device device;                        // that computes what is held here; of the peers' kind
-  int threads = 0;                      // that compute; 0: one for each core available
+  std::optional<Precision> precision;  // nothing: f32 when the files are f32, else bf16
+  std::optional<KvFormat> kv;          // nothing: f32 for f32, else bf16; that of the peers
+  std::optional<Numerics> numerics;    // nothing: exact on a CPU, fused on a GPU; the peers' own
+  Device device;                       // that computes what is held here; of the peers' kind
+  int threads = 0;                     // that compute; 0: one for each core available
+  /// Binds them to cores, one each, from the core of this number among those that the process may
+  /// use on, round again at the last; nothing: unbound. Of exact numerics.
+  std::optional<int> pin_threads;
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache of `local` layers, over all sessions
   std::chrono::milliseconds connect_timeout{5'000};

@@ -18,6 +18,7 @@
 #include <farmesh/export.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/kv_format.hpp>
+#include <farmesh/numerics.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
 #include <farmesh/weights.hpp>
@@ -60,13 +61,17 @@ struct PeerOptions {
   /// Also hosts the head and runs the generation loop for clients without one: such clients'
   /// tokens are seen here.
   bool head = false;
-  std::vector<std::string> peers;       // that the generation loop may use, "HOST:PORT"
-  std::string listen = "127.0.0.1:0";   // port 0: one that is free
-  std::string advertise;                // where others dial it; empty: the listening address
-  std::optional<Precision> precision;   // nothing: f32 when the files are f32, else bf16
-  std::optional<KvFormat> kv;           // nothing: f32 for f32, else bf16
-  Device device;                        // that computes; a GPU keeps weights and cache, too
-  int threads = 0;                      // that compute; 0: one for each core available
+  std::vector<std::string> peers;      // that the generation loop may use, "HOST:PORT"
+  std::string listen = "127.0.0.1:0";  // port 0: one that is free
+  std::string advertise;               // where others dial it; empty: the listening address
+  std::optional<Precision> precision;  // nothing: f32 when the files are f32, else bf16
+  std::optional<KvFormat> kv;          // nothing: f32 for f32, else bf16
+  std::optional<Numerics> numerics;    // nothing: exact on a CPU, fused on a GPU
+  Device device;                       // that computes; a GPU keeps weights and cache, too
+  int threads = 0;                     // that compute; 0: one for each core available
+  /// Binds them to cores, one each, from the core of this number among those that the process may
+  /// use on, round again at the last; nothing: unbound. Of exact numerics.
+  std::optional<int> pin_threads;
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache over all sessions
   /// (bytes loaded, bytes in all) while weights load, on the thread that called start().

@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <unistd.h>
 
 namespace farmesh {
 
@@ -14,22 +13,6 @@ std::thread start_thread(std::string_view name, std::function<void()> body) {
     pthread_setname_np(pthread_self(), name.c_str());
     body();
   });
-}
-
-void pin_this_thread(int index) noexcept {
-  // Of the first thread, as this one may have inherited a narrower mask from who started it.
-  cpu_set_t all;
-  CPU_ZERO(&all);
-  if (sched_getaffinity(getpid(), sizeof all, &all) != 0 || CPU_COUNT(&all) == 0) return;
-  int left = index % CPU_COUNT(&all);
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (!CPU_ISSET(core, &all) || left-- > 0) continue;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(core, &one);
-    sched_setaffinity(0, sizeof one, &one);
-    return;
-  }
 }
 
 int available_cores() noexcept {

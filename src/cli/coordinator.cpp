@@ -338,10 +338,9 @@ void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
                 "Hold every layer here; the default without --peer and --bootstrap");
   verb.add_flag("--remote-head", flags.model.remote_head,
                 "Use a head that a peer offers; that peer sees the tokens");
-  add_numerics_flags(verb, flags.model.precision, flags.model.kv, flags.model.device);
-  verb.add_option("--threads", flags.model.threads, "Threads that compute; default: every core")
-      ->check(CLI::Range(0, 1'024))
-      ->option_text("N");
+  add_numerics_flags(verb, flags.model.precision, flags.model.kv, flags.model.numerics,
+                     flags.model.device);
+  add_thread_flags(verb, flags.model.threads, flags.model.pin_threads);
   add_option_with_default(verb, "--max-draft", flags.options.max_draft,
                           "Tokens guessed ahead and verified in one step; the text is the same",
                           "N")

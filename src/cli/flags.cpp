@@ -46,17 +46,14 @@ const std::map<std::string, KvFormat>& kv_formats() {
 Precision precision_of(const std::string& name) { return precisions().at(name); }
 KvFormat kv_format_of(const std::string& name) { return kv_formats().at(name); }
 
-void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
-                        std::optional<KvFormat>& kv, Device& device) {
+void add_arithmetic_flags(CLI::App& verb, std::optional<Numerics>& numerics, Device& device) {
   verb.add_option_function<std::string>(
-          "--precision", [&precision](const std::string& text) { precision = precision_of(text); },
-          "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
-      ->check(CLI::IsMember(precisions()))
-      ->option_text("NAME");
-  verb.add_option_function<std::string>(
-          "--kv", [&kv](const std::string& text) { kv = kv_format_of(text); },
-          "KV cache in f32, bf16 or int8; default: f32 for f32, else bf16")
-      ->check(CLI::IsMember(kv_formats()))
+          "--numerics",
+          [&numerics](const std::string& text) {
+            numerics = text == name(Numerics::fast) ? Numerics::fast : Numerics::exact;
+          },
+          "On a processor: exact, one order of summation, or fast, libtorch's; default: exact")
+      ->check(CLI::IsMember({"exact", "fast"}))
       ->option_text("NAME");
   const auto known = [](const std::string& text) {
     return device_from_name(text) ? "" : "cpu, cuda or cuda:N, not '" + text + "'";
@@ -68,15 +65,52 @@ void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
       ->option_text("NAME");
 }
 
+void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
+                        std::optional<KvFormat>& kv, std::optional<Numerics>& numerics,
+                        Device& device) {
+  verb.add_option_function<std::string>(
+          "--precision", [&precision](const std::string& text) { precision = precision_of(text); },
+          "f32, bf16, f16, int8 or int4; default: f32 for f32 files, else bf16")
+      ->check(CLI::IsMember(precisions()))
+      ->option_text("NAME");
+  verb.add_option_function<std::string>(
+          "--kv", [&kv](const std::string& text) { kv = kv_format_of(text); },
+          "KV cache in f32, bf16 or int8; default: f32 for f32, else bf16")
+      ->check(CLI::IsMember(kv_formats()))
+      ->option_text("NAME");
+  add_arithmetic_flags(verb, numerics, device);
+}
+
+void add_thread_flags(CLI::App& verb, int& threads, std::optional<int>& pin_threads) {
+  verb.add_option("--threads", threads, "Threads that compute; default: every core")
+      ->check(CLI::Range(0, 1'024))
+      ->option_text("N");
+  verb.add_option("--pin-threads", pin_threads,
+                  "Bind them to cores, one each, from this one on: 0 is the first of those allowed")
+      ->check(CLI::Range(0, 1'023))
+      ->option_text("FIRST");
+}
+
+CLI::Option* add_activations_flag(CLI::App& verb, Activations& activations) {
+  return verb
+      .add_option_function<std::string>(
+          "--activations",
+          [&activations](const std::string& text) {
+            activations =
+                text == name(Activations::int8) ? Activations::int8 : Activations::residual;
+          },
+          "Hidden states travel to and between peers as they are, residual, or rounded to int8")
+      ->check(CLI::IsMember({name(Activations::residual), name(Activations::int8)}))
+      ->option_text("NAME [residual]");
+}
+
 void WeightFlags::add_to(CLI::App& verb) {
   verb.add_option("--model", model, "Folder in Hugging Face layout, or a model's id at a hub")
       ->required()
       ->option_text("DIR|ORG/NAME");
   hub.add_to(verb);
-  add_numerics_flags(verb, precision, kv, device);
-  verb.add_option("--threads", threads, "Threads that compute; default: every core")
-      ->check(CLI::Range(0, 1'024))
-      ->option_text("N");
+  add_numerics_flags(verb, precision, kv, numerics, device);
+  add_thread_flags(verb, threads, pin_threads);
   verb.add_option("--model-id", model_id, "Name for display; default: the id, or the folder's")
       ->option_text("NAME");
 }
@@ -146,6 +180,7 @@ void ModelFlags::add_to(CLI::App& verb) {
                 "Hold every layer here; the default without --peer and --bootstrap");
   verb.add_flag("--remote-head", remote_head,
                 "Use a head that a peer offers: no weights are opened, that peer sees the tokens");
+  add_activations_flag(verb, session.activations);
   verb.add_option("--draft-model", draft_model,
                   "Small model of the same tokenizer, held here, that guesses ahead")
       ->option_text("DIR");
@@ -164,8 +199,10 @@ Result<DistributedModel> ModelFlags::open() const {
   options.draft_model = draft_model;
   options.precision = weights.precision;
   options.kv = weights.kv;
+  options.numerics = weights.numerics;
   options.device = weights.device;
   options.threads = weights.threads;
+  options.pin_threads = weights.pin_threads;
   options.model_id = weights.model_id;
   options.identity = identity.options;
   ProgressBar bar("loading");

@@ -8,11 +8,13 @@
 
 #include <CLI/App.hpp>
 
+#include <farmesh/activations.hpp>
 #include <farmesh/device.hpp>
 #include <farmesh/discovery.hpp>
 #include <farmesh/identity.hpp>
 #include <farmesh/kv_format.hpp>
 #include <farmesh/model.hpp>
+#include <farmesh/numerics.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/session.hpp>
 #include <farmesh/types.hpp>
@@ -49,25 +51,37 @@ Precision precision_of(const std::string& name);
 /// A format by its name, as above.
 KvFormat kv_format_of(const std::string& name);
 
-/// --precision, --kv and --device: what a node, and whoever talks to it, computes in and on.
-void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
-                        std::optional<KvFormat>& kv, Device& device);
+/// --numerics, --device.
+void add_arithmetic_flags(CLI::App& verb, std::optional<Numerics>& numerics, Device& device);
 
-/// --model, --precision, --kv, --device, --threads, --model-id, and where a model lies that has an
-/// id.
+/// --precision, --kv and the above: what a node, and whoever talks to it, computes in and on.
+void add_numerics_flags(CLI::App& verb, std::optional<Precision>& precision,
+                        std::optional<KvFormat>& kv, std::optional<Numerics>& numerics,
+                        Device& device);
+
+/// --threads, --pin-threads.
+void add_thread_flags(CLI::App& verb, int& threads, std::optional<int>& pin_threads);
+
+/// --model, all of the above, --model-id, and where a model lies that has an id.
 struct WeightFlags {
   std::string model;
   HubFlags hub;
   std::optional<Precision> precision;
   std::optional<KvFormat> kv;
+  std::optional<Numerics> numerics;
   Device device;
   int threads = 0;
+  std::optional<int> pin_threads;
   std::string model_id;
 
   void add_to(CLI::App& verb);
 };
 
-/// The above, and where the layers are: --peer, --local, --remote-head; and --draft-model.
+/// --activations: what hidden states travel in.
+CLI::Option* add_activations_flag(CLI::App& verb, Activations& activations);
+
+/// --model and so on, and where the layers are: --peer, --local, --remote-head; --activations and
+/// --draft-model.
 struct ModelFlags {
   WeightFlags weights;
   IdentityFlags identity;
@@ -76,6 +90,7 @@ struct ModelFlags {
   bool local = false;
   bool remote_head = false;
   std::string draft_model;
+  SessionOptions session;
 
   void add_to(CLI::App& verb);
 

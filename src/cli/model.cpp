@@ -125,6 +125,7 @@ void add_measurements(CLI::App& model, Run& run) {
           "KV cache in f32, bf16 or int8; default: f32 for f32, else bf16")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->option_text("NAME");
+  add_arithmetic_flags(*perplexity, flags->numerics, flags->device);
   perplexity->callback([flags, &run] { run = [flags] { return measure_perplexity(*flags); }; });
 }
 

@@ -161,6 +161,8 @@ int measure_perplexity(const MeasureFlags& flags) {
   model::EngineOptions options;
   options.precision = flags.precision;
   options.kv = flags.kv;
+  options.numerics = flags.numerics;
+  options.device = flags.device;
   options.threads = flags.threads;
   const auto engine = load_whole(**folder, options);
   if (!engine) return report(engine.error());
@@ -182,14 +184,16 @@ int measure_perplexity(const MeasureFlags& flags) {
   }
   const double perplexity = std::exp(sum / static_cast<double>(foreseen));
   const KvFormat kv = flags.kv.value_or(model::usual_kv(flags.precision));
+  const Numerics numerics = flags.numerics.value_or(model::usual_numerics(flags.device));
   if (flags.json) {
     fmt::print("{}", to_line({{"precision", name(flags.precision)},
                               {"kv", name(kv)},
+                              {"numerics", name(numerics)},
                               {"tokens", foreseen},
                               {"perplexity", perplexity}}));
   } else {
-    fmt::print("{}, {} cache: perplexity {:.4f} over {} tokens\n", name(flags.precision), name(kv),
-               perplexity, foreseen);
+    fmt::print("{}, {} cache, {} numerics: perplexity {:.4f} over {} tokens\n",
+               name(flags.precision), name(kv), name(numerics), perplexity, foreseen);
   }
   return kSuccess;
 }

@@ -4,7 +4,9 @@
 #include <optional>
 #include <string>
 
+#include <farmesh/device.hpp>
 #include <farmesh/kv_format.hpp>
+#include <farmesh/numerics.hpp>
 #include <farmesh/types.hpp>
 
 namespace farmesh::cli {
@@ -13,6 +15,8 @@ struct MeasureFlags {
   std::string folder;
   Precision precision = Precision::int4;
   std::optional<KvFormat> kv;
+  std::optional<Numerics> numerics;
+  Device device;
   int threads = 0;
   bool report = false;
   bool keep = false;

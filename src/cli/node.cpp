@@ -72,8 +72,10 @@ Result<PeerOptions> options_of(const NodeFlags& flags) {
   options.listen = flags.port ? fmt::format("0.0.0.0:{}", *flags.port) : flags.listen;
   options.precision = flags.weights.precision;
   options.kv = flags.weights.kv;
+  options.numerics = flags.weights.numerics;
   options.device = flags.weights.device;
   options.threads = flags.weights.threads;
+  options.pin_threads = flags.weights.pin_threads;
   options.model_id = flags.weights.model_id;
   options.cache_tokens = flags.cache_tokens;
   options.max_remote_sessions = flags.max_remote_sessions;

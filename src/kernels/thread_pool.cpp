@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "base/assert.hpp"
+#include "base/thread.hpp"
 
 namespace farmesh::kernels {
 namespace {
@@ -42,14 +43,18 @@ float* grown(AlignedBuffer& buffer, std::int64_t floats) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads)
+ThreadPool::ThreadPool(int threads, std::optional<int> first_core)
     : ranges_(static_cast<std::size_t>(threads)), scratch_(static_cast<std::size_t>(threads)) {
-  FARMESH_ASSERT(threads >= 1);
+  FARMESH_ASSERT(threads >= 1 && first_core.value_or(0) >= 0);
+  if (first_core) caller_core_ = process_core(*first_core);
   for (int worker = 1; worker < threads; ++worker) {
-    workers_.emplace_back([this, worker] {
+    // Asked here: the caller may be the process's first thread, and be bound before a worker runs.
+    const std::optional<int> core = first_core ? process_core(*first_core + worker) : std::nullopt;
+    workers_.emplace_back([this, worker, core] {
 #ifdef __linux__
       pthread_setname_np(pthread_self(), "fm-kernel");
 #endif
+      if (core) pin_this_thread_to(*core);
       work(worker);
     });
   }
@@ -62,8 +67,17 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-ThreadPool::Awake::Awake(ThreadPool& pool) noexcept : pool_(pool) { pool_.awake_.store(true); }
+ThreadPool::Awake::Awake(ThreadPool& pool) noexcept : pool_(pool) {
+  pool_.pin_caller();
+  pool_.awake_.store(true);
+}
 ThreadPool::Awake::~Awake() { pool_.awake_.store(false); }
+
+void ThreadPool::pin_caller() noexcept {
+  if (!caller_core_ || bound_caller_ == std::this_thread::get_id()) return;
+  pin_this_thread_to(*caller_core_);
+  bound_caller_ = std::this_thread::get_id();
+}
 
 float* ThreadPool::scratch(int worker, std::int64_t floats) {
   return grown(scratch_[static_cast<std::size_t>(worker)], floats);

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -21,8 +22,11 @@ namespace farmesh::kernels {
 
 class ThreadPool {
  public:
-  /// `threads` counts the caller and is at least 1.
-  explicit ThreadPool(int threads);
+  /// `threads` counts the caller and is at least 1. With `first_core` each is bound to one core:
+  /// worker i to number first_core + i, round again at the last, of those that this process may
+  /// use. The caller, worker 0, is bound when it first is Awake, and stays so: packing weights on
+  /// an application's thread leaves that alone. Where the system refuses, a thread goes on unbound.
+  explicit ThreadPool(int threads, std::optional<int> first_core = {});
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();
@@ -61,6 +65,7 @@ class ThreadPool {
 
   void run(std::int64_t items, std::int64_t grain, Call call, const void* context);
   void work(int worker);
+  void pin_caller() noexcept;
   std::uint32_t range_begin(std::uint32_t pieces, std::uint32_t range) const noexcept;
   void drain(int worker);
   void drain_range(std::uint32_t range, int worker);
@@ -87,6 +92,8 @@ class ThreadPool {
   std::atomic<bool> awake_{false};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
+  std::optional<int> caller_core_;      // nothing: unbound
+  std::thread::id bound_caller_;        // the last
   std::vector<AlignedBuffer> scratch_;  // by worker
   AlignedBuffer shared_scratch_;
 };

@@ -16,7 +16,7 @@ namespace farmesh::model {
 inline constexpr const char* kEngineSymbol = "farmesh_engine_v1";
 inline constexpr const char* kDeviceSymbol = "farmesh_device_v1";
 inline constexpr const char* kSpeedSymbol = "farmesh_device_speed_v1";
-inline constexpr std::uint32_t kEngineAbi = 4;
+inline constexpr std::uint32_t kEngineAbi = 5;
 using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* config,
                                        const WeightSource* weights, const EngineOptions* options,
                                        Error* error);

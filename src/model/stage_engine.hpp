@@ -20,6 +20,7 @@
 
 #include <farmesh/device.hpp>
 #include <farmesh/kv_format.hpp>
+#include <farmesh/numerics.hpp>
 #include <farmesh/result.hpp>
 
 #include "base/bytes.hpp"
@@ -29,16 +30,13 @@
 
 namespace farmesh::model {
 
-enum class Numerics : std::uint8_t {
-  exact,  // our kernels, one order of summation
-  fast,   // libtorch's own products; order not promised
-  fused,  // libtorch's fused functions, activations in the weights' dtype; order not promised.
-          // All that a GPU has; on a CPU it shows that they compute what the others do.
-};
-
 /// The KV cache's format where none is asked for: the residual stream's own.
 constexpr KvFormat usual_kv(Precision precision) noexcept {
   return residual_dtype(precision) == DType::f32 ? KvFormat::f32 : KvFormat::bf16;
+}
+
+constexpr Numerics usual_numerics(Device device) noexcept {
+  return device.kind == DeviceKind::cpu ? Numerics::exact : Numerics::fused;
 }
 
 /// What rounding to a precision took from one matrix.
@@ -74,8 +72,11 @@ struct EngineOptions {
   Precision precision = Precision::bf16;
   std::optional<KvFormat> kv;  // nothing: usual_kv(); int8 takes exact numerics
   Device device;
-  Numerics numerics = Numerics::exact;  // of a CPU; a GPU's are fused
-  int threads = 0;                      // 0: one per available core
+  std::optional<Numerics> numerics;  // nothing: usual_numerics(); a GPU has no others
+  int threads = 0;                   // 0: one per available core
+  /// Binds them to cores, one each, from this one of those available on; nothing: unbound. Of
+  /// exact numerics. The caller is one of them, and stays bound once it called.
+  std::optional<int> pin_threads;
   /// Called while weights load with (bytes done, bytes in all); may be empty.
   std::function<void(std::uint64_t, std::uint64_t)> on_progress;
   /// Called for each matrix of int8 or int4 weights with the tensors stacked in it, their bytes

@@ -90,6 +90,10 @@ std::vector<Precision> preferences(const CapacityQuestion& question) {
   for (const Precision one : {question.usual, Precision::int8, Precision::int4}) {
     if (std::find(wanted.begin(), wanted.end(), one) == wanted.end()) wanted.push_back(one);
   }
+  if (!question.quantised) {
+    std::erase_if(wanted,
+                  [](Precision one) { return one == Precision::int8 || one == Precision::int4; });
+  }
   return wanted;
 }
 

@@ -42,6 +42,7 @@ struct CapacityQuestion {
   std::optional<Precision> precision;  // that was asked for; nothing: the best that fits
   std::optional<KvFormat> kv;          // nothing: the precision's own
   Precision usual = Precision::bf16;   // what the files call for
+  bool quantised = true;               // its numerics know int8 and int4 weights
   /// Numerics classes of the nodes that serve the model already: a route holds to one precision,
   /// so theirs is taken where it fits.
   std::span<const std::string_view> classes;
@@ -55,7 +56,8 @@ struct Capacity {
 
 /// The precision that most of the others compute in, if a useful part of the model fits in it, else
 /// the files' own, else the first of int8 and int4 in which such a part fits, else whatever holds a
-/// layer at all. Fails with out_of_memory, which says how much a layer takes and what is free.
+/// layer at all; of those that `quantised` lets be. Fails with out_of_memory, which says how much a
+/// layer takes and what is free.
 Result<Capacity> capacity_of(const model::ModelConfig& config, const CapacityQuestion& question);
 
 /// Whether the system would give `bytes` of memory to this process, beside all that it has. Takes

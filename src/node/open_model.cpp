@@ -120,8 +120,10 @@ Result<void> OpenModel::open_weights() {
   stage.head = true;
   stage.precision = options_.precision;
   stage.kv = options_.kv;
+  stage.numerics = options_.numerics;
   stage.device = options_.device;
   stage.threads = options_.threads;
+  stage.pin_threads = options_.pin_threads;
   stage.cache_tokens = options_.cache_tokens;
   stage.on_loading = options_.on_loading;
   Result<Stage> loaded = load_stage(stage, runtime_);
@@ -148,8 +150,10 @@ Result<void> OpenModel::open_draft() {
   stage.source = *std::move(source);
   stage.precision = options_.precision;
   stage.kv = options_.kv;
+  stage.numerics = options_.numerics;
   stage.device = options_.device;
   stage.threads = options_.threads;
+  stage.pin_threads = options_.pin_threads;
   stage.cache_tokens = options_.cache_tokens;
   Result<std::unique_ptr<DraftStage>> loaded =
       DraftStage::load(std::move(stage), *shared_.tokenizer, runtime_);

@@ -63,8 +63,10 @@ Result<void> ServingNode::open(Span layers) {
   options.head = options_.head;
   options.precision = precision_;
   options.kv = options_.kv;
+  options.numerics = options_.numerics;
   options.device = options_.device;
   options.threads = options_.threads;
+  options.pin_threads = options_.pin_threads;
   options.cache_tokens = options_.cache_tokens;
   options.on_loading = options_.on_loading;
   const TimePoint began = runtime_.clock().now();

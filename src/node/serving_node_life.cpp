@@ -92,6 +92,7 @@ Result<void> ServingNode::measure_room() {
   question.precision = options_.precision;
   question.kv = options_.kv;
   question.usual = default_precision(stage_.config);
+  question.quantised = options_.numerics != Numerics::fast;
   question.classes = classes;
   const Result<Capacity> room = capacity_of(stage_.config, question);
   if (!room) return room.error();

@@ -56,9 +56,11 @@ Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
   engine_options.head = options.head;
   engine_options.precision = computed_precision(options, config);
   engine_options.kv = options.kv;
+  engine_options.numerics = options.numerics;
   engine_options.device = options.device;
   engine_options.packed = {model::packed_folder(path, engine_options.precision), *hash};
   engine_options.threads = options.threads;
+  engine_options.pin_threads = options.pin_threads;
   engine_options.on_progress = options.on_loading;
   auto engine = model::load_engine(config, **folder, engine_options);
   if (!engine) return engine.error();

@@ -9,6 +9,7 @@
 
 #include <farmesh/device.hpp>
 #include <farmesh/kv_format.hpp>
+#include <farmesh/numerics.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/types.hpp>
 
@@ -29,8 +30,10 @@ struct StageOptions {
   bool head = false;
   std::optional<Precision> precision;
   std::optional<KvFormat> kv;
+  std::optional<Numerics> numerics;
   Device device;
   int threads = 0;
+  std::optional<int> pin_threads;
   std::uint32_t cache_tokens = 16'384;
   std::function<void(std::uint64_t, std::uint64_t)> on_loading;
 };

@@ -15,7 +15,6 @@ namespace {
 
 using model::EngineOptions;
 using model::ModelConfig;
-using model::Numerics;
 using model::test::Bytes;
 using model::test::Chain;
 

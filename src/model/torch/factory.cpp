@@ -18,13 +18,16 @@ namespace {
 // Raise when a kernel changes a bit: peers of different contracts must not share a session.
 constexpr const char* kExactContract = "/exact-1/fma";
 
-/// A GPU has no kernels of ours.
 Numerics numerics_of(const EngineOptions& options) {
-  return options.device.kind == DeviceKind::cpu ? options.numerics : Numerics::fused;
+  return options.numerics.value_or(usual_numerics(options.device));
 }
 
 Result<void> check(const ModelConfig& config, const EngineOptions& options) {
   const Numerics numerics = numerics_of(options);
+  if (options.device.kind != DeviceKind::cpu && numerics != Numerics::fused) {
+    return {Errc::invalid_argument, "a GPU computes with libtorch's fused functions alone: " +
+                                        std::string(name(numerics)) + " numerics are a CPU's"};
+  }
   switch (options.precision) {
     case Precision::f32:
     case Precision::bf16: break;
@@ -41,6 +44,13 @@ Result<void> check(const ModelConfig& config, const EngineOptions& options) {
   if (options.kv == KvFormat::int8 && numerics != Numerics::exact) {
     return {Errc::model_unsupported,
             "libtorch attends to no int8 KV cache: choose bf16 or f32, or the CPU's kernels"};
+  }
+  if (options.pin_threads && numerics != Numerics::exact) {
+    return {Errc::invalid_argument,
+            "only the threads of exact numerics can be bound to cores: the others are libtorch's"};
+  }
+  if (options.pin_threads.value_or(0) < 0) {
+    return {Errc::invalid_argument, "threads are bound from core 0 or a later one on"};
   }
   if (options.blocks.end < options.blocks.begin || options.blocks.end > config.num_layers) {
     return {Errc::invalid_argument, "the model has layers 0:" + std::to_string(config.num_layers)};
@@ -63,6 +73,7 @@ Result<std::unique_ptr<StageEngine>> make_engine(const ModelConfig& config,
   // Counts the cores this process may use, not the machine's.
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   ops_options.threads = std::clamp(options.threads > 0 ? options.threads : cores, 1, 1024);
+  ops_options.pin_threads = options.pin_threads;
 
   std::string numerics(name(options.precision));
   std::unique_ptr<Ops> ops;

@@ -140,6 +140,7 @@ struct OpsOptions {
   DType residual = DType::bf16;
   KvFormat kv = KvFormat::bf16;  // int8: exact ops
   int threads = 1;
+  std::optional<int> pin_threads;  // exact ops: to cores, from this one of those available on
   PackedFiles packed;
 };
 
