@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -30,7 +31,7 @@ struct Settings {
   std::string shape = "1.1b";
   Precision precision = Precision::bf16;
   std::optional<KvFormat> kv;
-  Numerics numerics = Numerics::exact;
+  std::optional<Numerics> numerics;
   Device device;
   int threads = static_cast<int>(std::thread::hardware_concurrency());
   std::uint32_t context = 0;  // tokens already in the cache of every session

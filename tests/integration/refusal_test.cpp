@@ -76,6 +76,39 @@ TEST_SUITE("integration/refusal") {
     check_refused(generated, cli::kMesh, "numerics_mismatch");
   }
 
+  TEST_CASE("a peer of other numerics is refused by its class, and of the same it serves") {
+    const std::string model = any_model();
+    const Flags fast{"--precision", "bf16", "--numerics", "fast"};
+    const auto nodes = start_nodes(model, {{0, layers_of(model)}}, fast);
+    const Generated mixed =
+        generate(prompt_flags(model) + Flags{"--precision", "bf16"} + peer_flags(nodes));
+    check_refused(mixed, cli::kMesh, "numerics_mismatch");
+    const Generated alike = generate(prompt_flags(model) + fast + peer_flags(nodes));
+    INFO(alike.errors);
+    CHECK(alike.status == 0);
+    CHECK(alike.last.at("hops").size() == 1);
+  }
+
+  TEST_CASE("what fast numerics do not do is refused by name") {
+    const std::string model = any_model();
+    const Flags asked = prompt_flags(model) + Flags{"--local", "--numerics", "fast"};
+    const auto refused = [&](const Flags& more, int status, const char* error) {
+      CAPTURE(more[0]);
+      check_refused(generate(asked + more), status, error);
+    };
+    refused({"--precision", "int8"}, cli::kModel, "model_unsupported");
+    refused({"--precision", "int4"}, cli::kModel, "model_unsupported");
+    refused({"--kv", "int8"}, cli::kModel, "model_unsupported");
+    refused({"--pin-threads", "0"}, cli::kUsage, "invalid_argument");
+    refused({"--device", "cuda"}, cli::kUsage, "invalid_argument");
+    for (const char* unknown : {"fused", "slow", ""}) {
+      CHECK(run({"generate", "--model", model, "--numerics", unknown}).status == cli::kUsage);
+    }
+    for (const char* unknown : {"-1", "x", "1024"}) {
+      CHECK(run({"node", "--model", model, "--pin-threads", unknown}).status == cli::kUsage);
+    }
+  }
+
   TEST_CASE("layers that nobody serves are named") {
     const std::string model = any_model();
     const auto nodes = start_nodes(model, {{0, 1}});

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -197,6 +198,40 @@ TEST_SUITE("model/engine") {
     CHECK(int4.weight_bytes < int8.weight_bytes);
   }
 
+  TEST_CASE("fast numerics generate in a class of their own") {
+    const Tiny tiny;
+    const std::vector<TokenId> prompt{3, 1, 4, 1, 5};
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+      EngineOptions options = whole(precision);
+      const std::vector<Span> all{options.blocks};
+      test::Chain exact(tiny.config(), *tiny.model, all, options);
+      options.numerics = Numerics::fast;
+      test::Chain fast(tiny.config(), *tiny.model, all, options);
+      const std::string& its_class = fast.engine(0).info().numerics_class;
+      CHECK(its_class.starts_with(std::string(name(precision)) + "/fast/torch-"));
+      CHECK(its_class != exact.engine(0).info().numerics_class);
+      const auto pages = test::pages_from(0, 4);
+      CHECK(test::greedy(fast, prompt, 20, 5, pages).size() == 20);
+    }
+  }
+
+  TEST_CASE("threads that are bound to cores compute what others do") {
+    const Tiny tiny;
+    EngineOptions options = whole();
+    options.threads = 2;
+    const std::vector<Span> all{options.blocks};
+    const std::vector<test::Chain::Step> prompt{{{3, 1, 4, 1, 5}, 0, test::pages_from(0, 1)}};
+    const std::vector<Bytes> free =
+        test::Chain(tiny.config(), *tiny.model, all, options).run(prompt);
+    options.pin_threads = 1;
+    std::vector<Bytes> bound;
+    // The caller stays bound, and that shall not be the thread of the other tests.
+    std::thread([&] {
+      bound = test::Chain(tiny.config(), *tiny.model, all, options).run(prompt);
+    }).join();
+    CHECK(bound == free);
+  }
+
   TEST_CASE("what quantising takes on a device is what it takes in the kernels") {
     const Tiny tiny;
     for (const Precision precision : {Precision::int8, Precision::int4}) {
@@ -353,6 +388,19 @@ TEST_SUITE("model/engine") {
               o.precision = Precision::f16;
               o.numerics = numerics;
             }) == Errc::model_unsupported);
+    }
+    for (const Numerics numerics : {Numerics::exact, Numerics::fast}) {
+      CHECK(code([&](auto& o) {
+              o.device = {DeviceKind::cuda, 0};
+              o.numerics = numerics;
+            }) == Errc::invalid_argument);
+    }
+    CHECK(code([](auto& o) { o.pin_threads = -1; }) == Errc::invalid_argument);
+    for (const Numerics numerics : {Numerics::fast, Numerics::fused}) {
+      CHECK(code([&](auto& o) {
+              o.pin_threads = 0;
+              o.numerics = numerics;
+            }) == Errc::invalid_argument);
     }
     const test::WithEnvironment forced("FARMESH_ISA", "vax");
     CHECK(code([](auto&) {}) == Errc::config_invalid);

@@ -107,6 +107,17 @@ TEST_SUITE("node/capacity") {
     CHECK(capacity_of(llama_7b(), question)->precision == Precision::bf16);
   }
 
+  TEST_CASE("numerics without quantised weights take none, whatever the others compute in") {
+    const std::vector<std::string_view> classes{"int4/exact-1/fma"};
+    CapacityQuestion question = with_free(2.4);
+    question.classes = classes;
+    question.quantised = false;
+    const auto few = capacity_of(llama_7b(), question);
+    REQUIRE(few);
+    CHECK(few->precision == Precision::bf16);
+    CHECK(few->layers < 4);
+  }
+
   TEST_CASE("a machine that cannot hold one layer says what one takes") {
     const auto refused = capacity_of(llama_7b(), with_free(0.5));
     REQUIRE_FALSE(refused);
