@@ -3,6 +3,7 @@
 
 #include <string_view>
 
+#include <farmesh/activations.hpp>
 #include <farmesh/device.hpp>
 #include <farmesh/discovery.hpp>
 #include <farmesh/errors.hpp>

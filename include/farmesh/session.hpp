@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include <farmesh/activations.hpp>
 #include <farmesh/export.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/sampling.hpp>
@@ -40,6 +41,10 @@ struct SessionOptions {
   /// Keeps a spare peer's cache warm behind every stage, where there is one: a lost peer is then
   /// replaced without a replay. Costs the spare as much as the stage.
   bool warm_standby = false;
+  /// What hidden states travel in on the session's way through the peers. Peers of an earlier
+  /// version, which know no int8, are not used for a session that asks for it; a head on such a
+  /// peer goes on with the residual's own.
+  Activations activations = Activations::residual;
 };
 
 struct GenerateOptions {

@@ -99,7 +99,7 @@ int chat(const ChatFlags& flags) {
   if (!model->info().has_chat_template) {
     return report({Errc::model_not_found, "the model has no chat template; use generate"});
   }
-  Result<Session> session = model->open_session();
+  Result<Session> session = model->open_session(flags.model.session);
   if (!session) return report(session.error());
   return Chat(*std::move(session), *options, flags.system, interrupt).run();
 }

@@ -102,7 +102,7 @@ int generate(const GenerateFlags& flags) {
   Interrupt interrupt;
   const Result<DistributedModel> model = flags.model.open();
   if (!model) return failed(model.error());
-  Result<Session> session = model->open_session();
+  Result<Session> session = model->open_session(flags.model.session);
   if (!session) return failed(session.error());
 
   Waiting waiting("reading the prompt");

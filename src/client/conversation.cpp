@@ -29,14 +29,14 @@ bool contains(const std::vector<TokenId>& ids, TokenId id) {
 Conversation::Conversation(const SharedModel& model, const SessionOptions& options)
     : model_(model),
       context_tokens_(model.context_of(options.context_tokens)),
-      warm_standby_(options.warm_standby) {}
+      wishes_{options.warm_standby, options.activations} {}
 
 std::unique_ptr<TurnRunner> Conversation::make_runner() {
-  if (model_.head == nullptr) return std::make_unique<RemoteRunner>(model_, warm_standby_);
+  if (model_.head == nullptr) return std::make_unique<RemoteRunner>(model_, wishes_);
   // The gate is asked on the network thread only, while this conversation runs a turn.
   return std::make_unique<LocalRunner>(
       model_, *model_.head, context_tokens_, [this] { return !turn_ || !turn_->queue->full(); },
-      warm_standby_);
+      wishes_);
 }
 
 void Conversation::start(TurnRequest request, std::shared_ptr<TokenQueue> queue) {

@@ -80,7 +80,7 @@ class Conversation : public std::enable_shared_from_this<Conversation> {
 
   const SharedModel& model_;
   const std::uint32_t context_tokens_;
-  const bool warm_standby_;
+  const RouteWishes wishes_;
   std::unique_ptr<TurnRunner> runner_;
   std::vector<TokenId> ids_;
   std::optional<Transcript> transcript_;

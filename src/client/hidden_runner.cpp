@@ -23,6 +23,7 @@ HiddenRunner::HiddenRunner(const SharedModel& model, const SessionOptions& optio
   options_.hidden_size = model.hidden_size;
   options_.residual = model.residual;
   options_.warm_standby = options.warm_standby;
+  options_.activations = options.activations;
 }
 
 net::Task<Result<Payload>> HiddenRunner::run(std::shared_ptr<HiddenRunner> self, Payload rows,

@@ -10,7 +10,7 @@ namespace farmesh::client {
 namespace {
 
 driver::GeneratorOptions generator_options(const SharedModel& model, std::uint32_t context_tokens,
-                                           bool warm_standby) {
+                                           RouteWishes wishes) {
   driver::GeneratorOptions options;
   random_bytes(options.session.bytes);
   options.num_layers = model.num_layers;
@@ -20,7 +20,8 @@ driver::GeneratorOptions generator_options(const SharedModel& model, std::uint32
   options.page_tokens = model.page_tokens;
   options.residual = model.residual;
   options.prefix_key = model.prefix_key;
-  options.chain.warm_standby = warm_standby;
+  options.chain.warm_standby = wishes.warm_standby;
+  options.chain.activations = wishes.activations;
   if (model.draft) {
     driver::DraftModelOptions draft = model.draft->options;
     random_bytes(draft.session.bytes);
@@ -33,11 +34,11 @@ driver::GeneratorOptions generator_options(const SharedModel& model, std::uint32
 }  // namespace
 
 LocalRunner::LocalRunner(const SharedModel& model, wire::Head& head, std::uint32_t context_tokens,
-                         std::function<bool()> is_open, bool warm_standby)
+                         std::function<bool()> is_open, RouteWishes wishes)
     : model_(model),
       head_(head, std::move(is_open)),
       context_tokens_(context_tokens),
-      warm_standby_(warm_standby) {}
+      wishes_(wishes) {}
 
 net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToken on_token) {
   driver::Turn turn;
@@ -55,7 +56,7 @@ net::Task<Result<wire::Finish>> LocalRunner::run(TurnInput input, driver::OnToke
     turn.ids.assign(input.ids.begin() + std::ptrdiff_t(held->size()), input.ids.end());
   } else {
     recoveries_ = recoveries();
-    driver::GeneratorOptions options = generator_options(model_, context_tokens_, warm_standby_);
+    driver::GeneratorOptions options = generator_options(model_, context_tokens_, wishes_);
     options.chain.traceparent = std::move(input.traceparent);
     options.chain.bill = bill_ = std::move(input.bill);
     options.chain.nodes = nodes_ = std::move(input.nodes);

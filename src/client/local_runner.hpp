@@ -18,7 +18,7 @@ class LocalRunner final : public TurnRunner {
  public:
   /// `is_open` as GatedHead has it. `model` and `head` outlive the runner.
   LocalRunner(const SharedModel& model, wire::Head& head, std::uint32_t context_tokens,
-              std::function<bool()> is_open, bool warm_standby = false);
+              std::function<bool()> is_open, RouteWishes wishes = {});
 
   net::Task<Result<wire::Finish>> run(TurnInput input, driver::OnToken on_token) override;
   void cancel() override;
@@ -30,7 +30,7 @@ class LocalRunner final : public TurnRunner {
   const SharedModel& model_;
   GatedHead head_;
   const std::uint32_t context_tokens_;
-  const bool warm_standby_;
+  const RouteWishes wishes_;
   std::optional<driver::Generator> generator_;
   std::shared_ptr<driver::Bill> bill_;  // that pays for what the generator does
   std::shared_ptr<const driver::NodeChoice> nodes_;

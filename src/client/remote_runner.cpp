@@ -80,8 +80,8 @@ struct RemoteRunner::Exchange final : driver::SessionHandler {
   std::optional<Error> lost;
 };
 
-RemoteRunner::RemoteRunner(const SharedModel& model, bool warm_standby)
-    : model_(model), warm_standby_(warm_standby) {}
+RemoteRunner::RemoteRunner(const SharedModel& model, RouteWishes wishes)
+    : model_(model), wishes_(wishes) {}
 
 RemoteRunner::~RemoteRunner() = default;
 
@@ -150,7 +150,8 @@ net::Task<Result<wire::Finish>> RemoteRunner::follow(Exchange& exchange, TurnInp
   request.max_tokens = input.max_tokens;
   request.sampling = input.sampling;
   request.stop_tokens = input.stop_tokens;
-  request.warm_standby = warm_standby_;
+  request.warm_standby = wishes_.warm_standby;
+  request.activations = wishes_.activations;
   request.max_draft = std::min(input.max_draft, wire::kMaxStepRows);
   const std::vector<std::string>& peers = model_.peer_addresses;
   request.peers.assign(peers.begin(),

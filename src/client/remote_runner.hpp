@@ -18,7 +18,7 @@ namespace farmesh::client {
 class RemoteRunner final : public TurnRunner {
  public:
   /// `model` outlives the runner.
-  explicit RemoteRunner(const SharedModel& model, bool warm_standby = false);
+  explicit RemoteRunner(const SharedModel& model, RouteWishes wishes = {});
   ~RemoteRunner() override;  // tells the head to free the session
 
   net::Task<Result<wire::Finish>> run(TurnInput input, driver::OnToken on_token) override;
@@ -36,7 +36,7 @@ class RemoteRunner final : public TurnRunner {
                             const driver::OnToken& on_token);
 
   const SharedModel& model_;
-  const bool warm_standby_;
+  const RouteWishes wishes_;
   std::shared_ptr<Exchange> exchange_;  // kept between turns: the head keeps its cache
   std::set<std::string> failed_;        // heads that failed since the last token
   std::optional<Error> last_failure_;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <farmesh/activations.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/sampling.hpp>
 
@@ -16,6 +17,12 @@
 #include "wire/messages.hpp"
 
 namespace farmesh::client {
+
+/// How a session's layers are reached, as SessionOptions has it.
+struct RouteWishes {
+  bool warm_standby = false;
+  Activations activations = Activations::residual;
+};
 
 struct TurnInput {
   /// The whole session. What the cache already holds of it is not computed again.

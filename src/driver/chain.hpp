@@ -32,6 +32,7 @@ struct ChainOptions {
   std::uint32_t num_layers = 0;
   std::uint32_t hidden_size = 0;
   DType residual = DType::bf16;
+  Activations activations = Activations::residual;  // what rows travel in, to every hop and back
   std::uint32_t max_positions = 0;
   std::vector<PageName> page_names;
   std::uint32_t max_chunk_rows = 256;                // prefill is cut into steps of at most this

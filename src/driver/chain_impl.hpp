@@ -143,6 +143,8 @@ struct Chain::Impl final : SessionHandler, std::enable_shared_from_this<Chain::I
   net::Task<Result<void>> send_chunk(const Flow& flow, Progress& progress);
   void receive(const Flow& flow, Progress& progress, Reply reply);
   Result<void> check(const Flow& flow, const Progress& progress, const Reply& reply) const;
+  Result<Payload> rows_of(const Reply& reply) const;
+  Result<Payload> as_sent(Payload rows) const;
   void note_times(const Flow& flow, const wire::StepReply& reply);
   std::uint32_t chunk_rows(const Flow& flow) const;
   std::uint32_t window(const Flow& flow) const;

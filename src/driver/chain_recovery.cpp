@@ -21,7 +21,7 @@ bool is_useless(Errc code) {
   return code == Errc::weights_mismatch || code == Errc::numerics_mismatch ||
          code == Errc::config_mismatch || code == Errc::version_unsupported ||
          code == Errc::span_unavailable || code == Errc::grant_required ||
-         code == Errc::receipt_invalid;
+         code == Errc::unsupported || code == Errc::receipt_invalid;
 }
 
 /// What a peer did wrong by itself, for which other sessions had better avoid it too.
@@ -258,7 +258,11 @@ net::Task<void> Chain::Impl::open_one(Self self, std::shared_ptr<Hop> hop) {
     if (chain.closed) co_return;
     const Result<wire::OpenReply> reply =
         answer ? wire::decode<wire::OpenReply>(answer->header) : answer.error();
-    if (reply) {
+    if (reply && reply->activations != chain.options.activations) {
+      // It skipped what it does not know, and would read other rows than are sent.
+      chain.lose(*hop, {Errc::unsupported, hop->address + ": its version takes no rows in " +
+                                               std::string(name(chain.options.activations))});
+    } else if (reply) {
       chain.opened(*hop, *reply);
     } else {
       if (reply.error().code == Errc::timeout) {
@@ -282,6 +286,7 @@ wire::Open Chain::Impl::open_message(const net::Connection& connection, Span spa
   open.page_names = options.page_names;
   open.traceparent = options.traceparent;
   open.prompt_positions = options.prompt_positions;
+  open.activations = options.activations;
   const auto& key = peers.options().key;
   if (options.bill && key) open.grant = options.bill->grant(open.model_hash, *key);
   return open;

@@ -5,6 +5,7 @@
 
 #include "driver/chain_impl.hpp"
 #include "route/replan.hpp"
+#include "wire/row_codec.hpp"
 
 namespace farmesh::driver {
 namespace {
@@ -155,7 +156,7 @@ net::Task<bool> Chain::Impl::open_standby(Standby& standby) {
   const Result<wire::Frame> answer = co_await std::move(asking);
   if (closed || !answer) co_return false;
   const auto reply = wire::decode<wire::OpenReply>(answer->header);
-  if (!reply) co_return false;
+  if (!reply || reply->activations != options.activations) co_return false;
   standby.held = std::min(reply->held_positions, positions);
   standby.max_step_rows = std::max(reply->max_step_rows, 1u);
   standby.window_steps = reply->window_steps;
@@ -204,18 +205,20 @@ net::Task<bool> Chain::Impl::send_inputs_to(Standby& standby, std::uint32_t to) 
     auto making = inputs(from, count);
     Result<Payload> rows = co_await std::move(making);
     if (closed || !rows || !standby.connection->is_open()) co_return false;
+    Result<Payload> payload = as_sent(*std::move(rows));
+    if (!payload) co_return false;
     wire::Step step;
     step.session = options.session;
     step.epoch = epoch;
     step.position = from;
     step.count = count;
-    step.dtype = options.residual;
+    step.dtype = wire::travelling_dtype(options.activations, options.residual);
     step.want = wire::Want::nothing;
     step.replay = true;
     wire::Frame frame;
     frame.verb = wire::Verb::step;
     frame.header = wire::encode(step);
-    frame.payload = std::move(*rows);
+    frame.payload = *std::move(payload);
     if (!standby.connection->push(std::move(frame))) co_return false;
     from += count;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "driver/chain_impl.hpp"
+#include "wire/row_codec.hpp"
 
 namespace farmesh::driver {
 namespace {
@@ -77,6 +78,8 @@ net::Task<Result<void>> Chain::Impl::send_chunk(const Flow& flow, Progress& prog
   const Result<void> shape =
       wire::check_tensor(*rows, count, options.hidden_size, options.residual);
   if (!shape) co_return shape;
+  Result<Payload> payload = as_sent(*std::move(rows));
+  if (!payload) co_return payload.error();
 
   const bool is_last = progress.next_send + count == flow.to;
   wire::Step step;
@@ -84,7 +87,7 @@ net::Task<Result<void>> Chain::Impl::send_chunk(const Flow& flow, Progress& prog
   step.epoch = epoch;
   step.position = progress.next_send;
   step.count = count;
-  step.dtype = options.residual;
+  step.dtype = wire::travelling_dtype(options.activations, options.residual);
   step.want = flow.want == wire::Want::last_row && !is_last ? wire::Want::nothing : flow.want;
   step.replay = flow.replay;
   if (count == 1 && !flow.replay) step.groups = static_cast<std::uint8_t>(ring.groups());
@@ -96,7 +99,7 @@ net::Task<Result<void>> Chain::Impl::send_chunk(const Flow& flow, Progress& prog
   wire::Frame frame;
   frame.verb = wire::Verb::step;
   frame.header = wire::encode(step);
-  frame.payload = std::move(*rows);
+  frame.payload = *std::move(payload);
   if (!flow.replay) copy_to_standby(frame, step);
   const TimePoint give_up = now() + patience.of(count);
   Result<void> sent = hops.front()->connection->push(frame);
@@ -124,8 +127,9 @@ void Chain::Impl::receive(const Flow& flow, Progress& progress, Reply reply) {
   Hop& last = *hops[flow.last];
   if (reply.address != last.address) return;  // nobody asked it
   const Result<void> valid = check(flow, progress, reply);
-  if (!valid) {
-    lose(last, {valid.error().code, last.address + ": " + valid.error().detail});
+  Result<Payload> rows = valid ? rows_of(reply) : valid.error();
+  if (!rows) {
+    lose(last, {rows.error().code, last.address + ": " + rows.error().detail});
     return;
   }
   if (!flow.from_history) {
@@ -141,7 +145,7 @@ void Chain::Impl::receive(const Flow& flow, Progress& progress, Reply reply) {
   progress.seen_at.reset();
   progress.done += reply.message.count;
   if (!flow.replay) note_times(flow, reply.message);
-  if (flow.on_rows) flow.on_rows(reply.message, std::move(reply.payload));
+  if (flow.on_rows) flow.on_rows(reply.message, *std::move(rows));
 }
 
 /// Strangers answer: nothing of it is taken on trust.
@@ -164,13 +168,30 @@ Result<void> Chain::Impl::check(const Flow& flow, const Progress& progress,
     }
   }
   if (message.rows != rows) return {Errc::bad_shape, "returns other rows than were wanted"};
-  if (rows > 0 && message.dtype != options.residual) {
+  if (rows > 0 && message.dtype != wire::travelling_dtype(options.activations, options.residual)) {
     return {Errc::bad_shape, "answers in " + std::string(name(message.dtype))};
   }
+  return {};
+}
+
+/// What a valid reply holds, in the residual's dtype and finite.
+Result<Payload> Chain::Impl::rows_of(const Reply& reply) const {
+  if (options.activations == Activations::int8) {
+    return wire::unpack_rows(reply.payload.view(), reply.message.rows, options.hidden_size,
+                             options.residual);
+  }
   const Result<void> shape =
-      wire::check_tensor(reply.payload, rows, options.hidden_size, options.residual);
-  if (!shape) return shape;
-  return wire::check_finite(reply.payload.view(), options.residual);
+      wire::check_tensor(reply.payload, reply.message.rows, options.hidden_size, options.residual);
+  if (!shape) return shape.error();
+  const Result<void> finite = wire::check_finite(reply.payload.view(), options.residual);
+  if (!finite) return finite.error();
+  return reply.payload;
+}
+
+/// Rows of this session as they travel.
+Result<Payload> Chain::Impl::as_sent(Payload rows) const {
+  if (options.activations == Activations::residual) return rows;
+  return wire::pack_rows(rows.view(), options.hidden_size, options.residual);
 }
 
 void Chain::Impl::note_times(const Flow& flow, const wire::StepReply& reply) {

@@ -136,7 +136,8 @@ Result<std::shared_ptr<GenerateService::Served>> GenerateService::admit(
   // The runner lies inside what it refers to, and is asked only while that is alive.
   served->runner.emplace(
       served->model, head_, model_.context_tokens,
-      [this, raw = served.get()] { return has_room(*raw); }, message.warm_standby);
+      [this, raw = served.get()] { return has_room(*raw); },
+      client::RouteWishes{message.warm_standby, message.activations});
   sessions_.emplace(message.session, served);
   return served;
 }

@@ -247,6 +247,10 @@ Result<void> Peer::Impl::may_open(const wire::Open& message, const NodeId& drive
     return {Errc::weights_mismatch, "serves " + short_hex(options.model_hash) + ", asked for " +
                                         short_hex(message.model_hash)};
   }
+  const auto open = sessions.find(message.session);
+  if (open != sessions.end() && open->second.activations != message.activations) {
+    return {Errc::invalid_argument, "rows of an open session travel as they did"};
+  }
   const std::string& numerics = worker.info().numerics_class;
   if (!message.numerics_class.empty() && message.numerics_class != numerics) {
     return {Errc::numerics_mismatch,
@@ -261,7 +265,7 @@ void Peer::Impl::open(const ConnectionPtr& connection, const Frame& request,
   const NodeId& driver = connection->remote().node_id;
   const Result<void> allowed = may_open(message, driver);
   const auto paid = allowed ? meter.admit(message, driver) : allowed.error();
-  const Result<wire::OpenReply> reply = paid ? worker.open(message, driver) : paid.error();
+  Result<wire::OpenReply> reply = paid ? worker.open(message, driver) : paid.error();
   if (!reply) {
     static_cast<void>(connection->reply_error(request, reply.error()));
     // A session that was to move and found no room is closed.
@@ -279,6 +283,8 @@ void Peer::Impl::open(const ConnectionPtr& connection, const Frame& request,
   session.driver = connection;
   session.epoch = message.epoch;
   session.span = message.span;
+  session.activations = message.activations;
+  reply->activations = message.activations;
   if (!message.traceparent.empty()) {
     log(LogLevel::info, "serve",
         "opened layers " + std::to_string(message.span.begin) + ":" +

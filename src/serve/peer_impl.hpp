@@ -25,6 +25,7 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
     std::weak_ptr<net::Connection> driver;
     std::uint32_t epoch = 0;
     Span span;
+    Activations activations = Activations::residual;
     std::string next_hop;  // that rows were last pushed to
     std::uint32_t pushed_position = 0;
     TimePoint pushed_at{};
@@ -74,8 +75,12 @@ struct Peer::Impl : std::enable_shared_from_this<Impl> {
   // peer_steps.cpp
   void step(const ConnectionPtr& connection, const wire::Frame& frame, wire::Step message);
   Result<void> may_compute(const Session& session, const wire::Step& step);
+  DType travelling(const Session& session) const noexcept;
+  Result<Payload> received(const Session& session, const wire::Step& step,
+                           const Payload& rows) const;
+  Result<Payload> to_send(const Session& session, Payload rows) const;
   void computed(const wire::Step& step, Result<StepOutput> result);
-  void answer(const Session& session, const wire::Step& step, const Payload& rows);
+  void answer(const Session& session, const wire::Step& step, Payload rows);
   void push(Session& session, wire::Step step, Payload rows);
   void replay(const ConnectionPtr& connection, const wire::Frame& request,
               const wire::Replay& message);

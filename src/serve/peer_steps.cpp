@@ -5,6 +5,7 @@
 
 #include "base/log.hpp"
 #include "serve/peer_impl.hpp"
+#include "wire/row_codec.hpp"
 
 namespace farmesh::serve {
 namespace {
@@ -52,6 +53,14 @@ wire::Step copied(const wire::Step& step) {
   return copy;
 }
 
+/// The last of `rows` that the step's driver wants, perhaps none.
+Payload wanted_rows(const wire::Step& step, const Payload& rows) {
+  if (step.replay || step.want == wire::Want::nothing) return {};
+  if (step.want == wire::Want::all_rows) return rows;
+  const std::size_t row_bytes = rows.size() / step.count;
+  return rows.slice(rows.size() - row_bytes, row_bytes);
+}
+
 }  // namespace
 
 // --- in --------------------------------------------------------------------------------------
@@ -73,19 +82,21 @@ void Peer::Impl::step(const ConnectionPtr& connection, const Frame& frame, wire:
   work.replay = message.replay;
   work.groups = message.groups;
   if (!message.times.empty()) work.batch_rows = message.times.back().batch_rows;
-  work.input = frame.payload;
   if (message.budget_ms > 0) {
     work.deadline = clock.now() + std::chrono::milliseconds(message.budget_ms);
   }
   Result<void> queued;
-  if (message.dtype != worker.info().residual) {
-    queued =
-        Error{Errc::bad_shape, "rows travel here in " + std::string(name(worker.info().residual))};
+  if (message.dtype != travelling(*session)) {
+    queued = Error{Errc::bad_shape,
+                   "this session's rows travel in " + std::string(name(travelling(*session)))};
   } else if (message.times.size() >= wire::kMaxHops) {
     queued = Error{Errc::invalid_argument, "more stages than a route may have"};
   } else if (const Result<void> allowed = may_compute(*session, message); !allowed) {
     queued = allowed;
+  } else if (Result<Payload> rows = received(*session, message, frame.payload); !rows) {
+    queued = rows.error();
   } else {
+    work.input = *std::move(rows);
     queued =
         worker.step(std::move(work), [weak = weak_from_this(), message](Result<StepOutput> result) {
           if (const auto self = weak.lock()) self->computed(message, std::move(result));
@@ -99,6 +110,18 @@ void Peer::Impl::step(const ConnectionPtr& connection, const Frame& frame, wire:
   history.truncate(message.session, message.position);
 }
 
+DType Peer::Impl::travelling(const Session& session) const noexcept {
+  return wire::travelling_dtype(session.activations, worker.info().residual);
+}
+
+/// A step's rows as the worker takes them.
+Result<Payload> Peer::Impl::received(const Session& session, const wire::Step& step,
+                                     const Payload& rows) const {
+  if (session.activations == Activations::residual) return rows;
+  const model::EngineInfo& info = worker.info();
+  return wire::unpack_rows(rows.view(), step.count, info.hidden_size, info.residual);
+}
+
 /// By its grant, or by what its driver may have for nothing.
 Result<void> Peer::Impl::may_compute(const Session& session, const wire::Step& step) {
   if (session.count) return meter.allow(session.count, step);
@@ -108,6 +131,15 @@ Result<void> Peer::Impl::may_compute(const Session& session, const wire::Step& s
 }
 
 // --- out -------------------------------------------------------------------------------------
+
+/// What a worker made, as it travels on.
+Result<Payload> Peer::Impl::to_send(const Session& session, Payload rows) const {
+  if (session.activations == Activations::residual) return rows;
+  const model::EngineInfo& info = worker.info();
+  Result<Payload> packed = wire::pack_rows(rows.view(), info.hidden_size, info.residual);
+  if (!packed) return {Errc::compute_failed, packed.error().detail};
+  return packed;
+}
 
 void Peer::Impl::computed(const wire::Step& step, Result<StepOutput> result) {
   Session* session = find(step.session);
@@ -124,7 +156,14 @@ void Peer::Impl::computed(const wire::Step& step, Result<StepOutput> result) {
   const bool keeps = options.num_layers == 0 || session->span.end < options.num_layers;
   const std::uint32_t end = step.position + step.count;
   const bool holds = worker.positions(step.session).value_or(0) >= end;
-  if (keeps && holds) history.append(step.session, {step.position, step.count, result->rows});
+  // Rows that neither stay here nor go on are not made ready to travel.
+  const bool all = (keeps && holds) || !step.route.empty();
+  Result<Payload> rows = to_send(*session, all ? result->rows : wanted_rows(step, result->rows));
+  if (!rows) {
+    return tell_driver(*session,
+                       error_about(step.session, rows.error(), step.epoch, step.position));
+  }
+  if (keeps && holds) history.append(step.session, {step.position, step.count, *rows});
   const bool overtaken = step.epoch < session->epoch;  // on its way out
   meter.add(session->count, step, /*passed_on=*/!overtaken, clock.now());
   if (overtaken) return;
@@ -133,12 +172,12 @@ void Peer::Impl::computed(const wire::Step& step, Result<StepOutput> result) {
   done.times.push_back(result->time);
   if (done.route.empty()) {
     done.next_us.push_back(0);
-    answer(*session, done, result->rows);
+    answer(*session, done, all ? wanted_rows(step, *rows) : *std::move(rows));
   } else {
     const auto round_trip = outlets->round_trip(done.route.front().address);
     done.next_us.push_back(static_cast<std::uint32_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(round_trip).count()));
-    push(*session, std::move(done), std::move(result->rows));
+    push(*session, std::move(done), *std::move(rows));
   }
   // Last, when nobody waits for this peer.
   if (const auto receipt = meter.due(session->count, clock.now())) {
@@ -146,7 +185,8 @@ void Peer::Impl::computed(const wire::Step& step, Result<StepOutput> result) {
   }
 }
 
-void Peer::Impl::answer(const Session& session, const wire::Step& step, const Payload& rows) {
+/// `rows`: those that the driver wants.
+void Peer::Impl::answer(const Session& session, const wire::Step& step, Payload rows) {
   wire::StepReply reply;
   reply.session = step.session;
   reply.epoch = step.epoch;
@@ -157,15 +197,10 @@ void Peer::Impl::answer(const Session& session, const wire::Step& step, const Pa
   reply.times = step.times;
   reply.next_us = step.next_us;
   reply.standby = step.standby;
-  Payload payload;
-  if (!step.replay && step.want != wire::Want::nothing) {
-    reply.rows = step.want == wire::Want::all_rows ? step.count : 1;
-    const std::size_t size = rows.size() / step.count * reply.rows;
-    payload = rows.slice(rows.size() - size, size);
-  }
+  if (!rows.empty()) reply.rows = step.want == wire::Want::all_rows ? step.count : 1;
   const ConnectionPtr driver = session.driver.lock();
   if (!driver) return;
-  Frame frame = push_frame(Verb::step, wire::encode(reply), std::move(payload));
+  Frame frame = push_frame(Verb::step, wire::encode(reply), std::move(rows));
   frame.reply = true;
   const Result<void> sent = driver->push(std::move(frame));
   // A driver that reads nothing would otherwise wait for ever for what it did not read.
@@ -234,7 +269,7 @@ void Peer::Impl::send_replay(Session& session, const wire::Replay& message) {
     step.epoch = message.epoch;
     step.position = from;
     step.count = std::min(most, message.to - from);
-    step.dtype = info.residual;
+    step.dtype = travelling(session);
     step.want = wire::Want::nothing;
     step.replay = true;
     step.route = message.route;

@@ -10,12 +10,14 @@
 namespace farmesh::serve {
 namespace {
 
-PageScope scope_of(const wire::NodeId& driver, Span blocks) {
-  std::array<std::uint8_t, sizeof(wire::NodeId) + 8> text;
+/// Whose pages are whose: rounded rows leave other keys and values than exact ones.
+PageScope scope_of(const wire::NodeId& driver, const wire::Open& open) {
+  std::array<std::uint8_t, sizeof(wire::NodeId) + 9> text;
   auto out = std::copy(driver.begin(), driver.end(), text.begin());
-  for (const std::uint32_t word : {blocks.begin, blocks.end}) {
+  for (const std::uint32_t word : {open.span.begin, open.span.end}) {
     for (int shift = 0; shift < 32; shift += 8) *out++ = static_cast<std::uint8_t>(word >> shift);
   }
+  *out = static_cast<std::uint8_t>(open.activations);
   const Sha256Digest digest = sha256(std::as_bytes(std::span(text)));
   PageScope scope;
   std::copy_n(digest.begin(), scope.bytes.size(), scope.bytes.begin());
@@ -76,7 +78,7 @@ Result<wire::OpenReply> Scheduler::open(const wire::Open& open, const wire::Node
                                         TimePoint now) {
   const Result<void> possible = check_open(open);
   if (!possible) return possible.error();
-  const PageScope scope = scope_of(driver, open.span);
+  const PageScope scope = scope_of(driver, open);
 
   auto entry = sessions_.find(open.session);
   if (entry != sessions_.end()) {

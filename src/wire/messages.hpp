@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include <farmesh/activations.hpp>
 #include <farmesh/errors.hpp>
 #include <farmesh/result.hpp>
 #include <farmesh/sampling.hpp>
@@ -77,12 +78,14 @@ struct Open {
   std::string traceparent;             // W3C trace context, may be empty
   std::vector<std::uint8_t> grant;     // the payer's, signed (receipt.hpp); empty: nobody pays
   std::uint32_t prompt_positions = 0;  // rows below are the prompt's: told apart in receipts
+  Activations activations = Activations::residual;  // what its rows travel in
 };
 
 struct OpenReply {
   std::uint32_t held_positions = 0;  // prefix already in cache: whole pages found by name
   std::uint32_t window_steps = 0;    // steps of this session the peer queues before `busy`
   std::uint32_t max_step_rows = 0;   // rows it takes in one step
+  Activations activations = Activations::residual;  // as asked for; older peers know no other
 };
 
 /// One stage of a route, as the stage before it needs to know it.
@@ -101,8 +104,9 @@ struct HopTime {
 
 enum class Want : std::uint8_t { nothing = 0, last_row = 1, all_rows = 2 };
 
-/// Payload: [count, hidden] in `dtype`. The receiving peer runs its span, then sends the frame
-/// on to route[0] with the rest of the route; with an empty route it answers the driver.
+/// Payload: [count, hidden] in `dtype`, which may be i8: in blocks then (row_codec.hpp). The
+/// receiving peer runs its span, then sends the frame on to route[0] with the rest of the route;
+/// with an empty route it answers the driver.
 struct Step {
   SessionId session;
   std::uint32_t epoch = 0;
@@ -121,7 +125,7 @@ struct Step {
   std::uint8_t groups = 0;
 };
 
-/// Payload: the wanted rows.
+/// Payload: the wanted rows, in `dtype` as Step has it.
 struct StepReply {
   SessionId session;
   std::uint32_t epoch = 0;
@@ -201,6 +205,7 @@ struct Generate {
   std::vector<std::string> peers;  // addresses to route over, besides those the host knows
   bool warm_standby = false;       // keep a spare peer's cache warm behind every stage
   std::uint32_t max_draft = 0;     // tokens to guess ahead and verify in one step, at most
+  Activations activations = Activations::residual;  // for the session it drives
 };
 
 struct TopToken {

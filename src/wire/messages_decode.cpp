@@ -201,6 +201,7 @@ Result<Open> decode<Open>(ByteView header) {
           [&](std::uint8_t byte) { message.grant.push_back(byte); });
   message.prompt_positions =
       in.at_most(table->prompt_positions(), kMaxPosition, "prompt_positions");
+  message.activations = in.enumerator(table->activations(), Activations::int8, "activations");
   return in.result(std::move(message));
 }
 
@@ -213,6 +214,7 @@ Result<OpenReply> decode<OpenReply>(ByteView header) {
   message.held_positions = in.at_most(table->held_positions(), kMaxPosition, "held_positions");
   message.window_steps = table->window_steps();
   message.max_step_rows = in.at_most(table->max_step_rows(), kMaxStepRows, "max_step_rows");
+  message.activations = in.enumerator(table->activations(), Activations::int8, "activations");
   return in.result(std::move(message));
 }
 
@@ -375,6 +377,7 @@ Result<Generate> decode<Generate>(ByteView header) {
   });
   message.warm_standby = table->warm_standby();
   message.max_draft = in.at_most(table->max_draft(), kMaxStepRows, "max_draft");
+  message.activations = in.enumerator(table->activations(), Activations::int8, "activations");
   return in.result(std::move(message));
 }
 

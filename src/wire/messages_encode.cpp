@@ -111,13 +111,15 @@ HeaderBytes encode(const Open& message) {
   const fb::Bytes32 hash = packed_id(message.model_hash);
   return finished(
       builder, fb::CreateOpen(builder, &session, message.epoch, &span, message.max_positions, &hash,
-                              numerics, names, trace, grant, message.prompt_positions));
+                              numerics, names, trace, grant, message.prompt_positions,
+                              static_cast<std::uint8_t>(message.activations)));
 }
 
 HeaderBytes encode(const OpenReply& message) {
   FlatBufferBuilder& builder = fresh_builder();
   return finished(builder, fb::CreateOpenReply(builder, message.held_positions,
-                                               message.window_steps, message.max_step_rows));
+                                               message.window_steps, message.max_step_rows,
+                                               static_cast<std::uint8_t>(message.activations)));
 }
 
 HeaderBytes encode(const Step& message) {
@@ -208,10 +210,10 @@ HeaderBytes encode(const Generate& message) {
   Offset<flatbuffers::Vector<Offset<flatbuffers::String>>> peers;
   if (!message.peers.empty()) peers = builder.CreateVectorOfStrings(message.peers);
   const fb::Bytes16 session = packed_id(message.session);
-  return finished(
-      builder, fb::CreateGenerate(builder, &session, message.prompt_tokens, message.emitted_tokens,
-                                  message.max_tokens, sampling, stops, peers, message.warm_standby,
-                                  message.max_draft));
+  return finished(builder, fb::CreateGenerate(builder, &session, message.prompt_tokens,
+                                              message.emitted_tokens, message.max_tokens, sampling,
+                                              stops, peers, message.warm_standby, message.max_draft,
+                                              static_cast<std::uint8_t>(message.activations)));
 }
 
 HeaderBytes encode(const TokenMessage& message) {
