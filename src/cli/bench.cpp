@@ -19,6 +19,7 @@
 #include "cli/exit_code.hpp"
 #include "cli/flags.hpp"
 #include "cli/json.hpp"
+#include "cli/rival.hpp"
 #include "cli/terminal.hpp"
 #include "cli/verbs.hpp"
 #include "model/synth.hpp"
@@ -31,10 +32,10 @@ struct Benchmark {
   const char* name;
   Result<Rows> (*run)(const BenchOptions&);
 };
-constexpr Benchmark kBenchmarks[] = {{"decode", bench_decode}, {"prefill", bench_prefill},
-                                     {"hop", bench_hop},       {"chain", bench_chain},
-                                     {"batch", bench_batch},   {"load", bench_load},
-                                     {"wan", bench_wan},       {"gateway", bench_gateway}};
+constexpr Benchmark kBenchmarks[] = {
+    {"decode", bench_decode}, {"prefill", bench_prefill}, {"kernels", bench_kernels},
+    {"hop", bench_hop},       {"chain", bench_chain},     {"batch", bench_batch},
+    {"load", bench_load},     {"wan", bench_wan},         {"gateway", bench_gateway}};
 
 struct BenchFlags {
   BenchOptions options;
@@ -60,25 +61,41 @@ void print_heading(const BenchOptions& options) {
   }
   fmt::print("{}, {} cores, {} threads a process; medians of {} rounds\n\n", cpu, available_cores(),
              options.threads, options.rounds);
-  fmt::print("{:<7} {:<6} {:<32} {:>9}  {:<26} {:>9} {:<9} {:>6}  {}\n", "bench", "shape", "what",
-             "", "beside", "", "unit", "ratio", "bound");
+  fmt::print("{:<7} {:<6} {:<32} {:>9}  {:<26} {:>9} {:<9} {:>6}  ", "bench", "shape", "what", "",
+             "beside", "", "unit", "ratio");
+  for (const Rival& rival : options.rivals) fmt::print("{:>16}  ", rival.name + " (ratio)");
+  fmt::print("bound\n");
 }
 
-void print_row(const BenchRow& row) {
+/// `rivals`: columns that the table has for them.
+void print_row(const BenchRow& row, std::size_t rivals) {
   const Palette palette(STDOUT_FILENO);
   const bool compared = !row.beside.empty();
-  fmt::print(
-      "{:<7} {:<6} {:<32} {:>9.2f}  {:<26} {:>9} {:<9} {:>6}  {}{}{}\n", row.bench, row.shape,
-      row.what, row.value, row.beside, compared ? fmt::format("{:.2f}", row.other) : "", row.unit,
-      compared ? fmt::format("{:.2f}", row.ratio()) : "", row.held ? "" : palette.red,
-      row.bound.empty() ? "" : row.bound + (row.held ? ": held" : ": MISSED"), palette.reset);
+  fmt::print("{:<7} {:<6} {:<32} {:>9.2f}  {:<26} {:>9} {:<9} {:>6}  ", row.bench, row.shape,
+             row.what, row.value, row.beside, compared ? fmt::format("{:.2f}", row.other) : "",
+             row.unit, compared ? fmt::format("{:.2f}", row.ratio()) : "");
+  for (std::size_t i = 0; i < rivals; ++i) {
+    std::string figure;
+    if (i < row.rivals.size()) {
+      const double value = row.rivals[i].value;
+      figure = fmt::format("{:.2f} ({:.2f})", value, row.value / value);
+    }
+    fmt::print("{:>16}  ", figure);
+  }
+  fmt::print("{}{}{}\n", row.held ? "" : palette.red,
+             row.bound.empty() ? "" : row.bound + (row.held ? ": held" : ": MISSED"),
+             palette.reset);
   std::fflush(stdout);
 }
 
 nlohmann::ordered_json json_of(const BenchRow& row) {
-  return {{"bench", row.bench},   {"shape", row.shape}, {"what", row.what}, {"value", row.value},
-          {"beside", row.beside}, {"other", row.other}, {"unit", row.unit}, {"ratio", row.ratio()},
-          {"bound", row.bound},   {"held", row.held}};
+  nlohmann::ordered_json object{{"bench", row.bench}, {"shape", row.shape},   {"what", row.what},
+                                {"value", row.value}, {"beside", row.beside}, {"other", row.other},
+                                {"unit", row.unit},   {"ratio", row.ratio()}, {"bound", row.bound},
+                                {"held", row.held}};
+  if (!row.rivals.empty()) object["rivals"] = nlohmann::ordered_json::object();
+  for (const RivalFigure& rival : row.rivals) object["rivals"][rival.name] = rival.value;
+  return object;
 }
 
 int bench(BenchFlags flags) {
@@ -97,7 +114,7 @@ int bench(BenchFlags flags) {
       if (flags.json) {
         fmt::print("{}", to_line(json_of(row)));
       } else {
-        print_row(row);
+        print_row(row, options.rivals.size());
       }
     }
   }
@@ -154,7 +171,7 @@ Result<double> decode_speed(const DistributedModel& model, std::uint32_t tokens)
 
 namespace {
 
-// Of decode and prefill.
+// Of those that run an engine.
 void add_engine_flags(CLI::App& verb, BenchOptions& options) {
   const auto names = [&verb](const char* flag, auto& values, auto parse,
                              const std::vector<std::string>& known, const char* help) {
@@ -170,9 +187,9 @@ void add_engine_flags(CLI::App& verb, BenchOptions& options) {
         ->option_text("NAME");
   };
   names("--precision", options.precisions, precision_of, {"f32", "bf16", "int8", "int4"},
-        "Of decode and prefill: f32, bf16, int8, int4; repeatable; default: the last three");
+        "f32, bf16, int8 or int4; repeatable; default: the last three, bf16 for chain and batch");
   names("--kv", options.kvs, kv_format_of, {"f32", "bf16", "int8"},
-        "KV cache of both, measured in turns; repeatable; default: f32 for f32, else bf16");
+        "KV cache of decode and prefill, in turns; repeatable; default: f32 for f32, else bf16");
   const auto numbers = [&verb](const char* flag, std::vector<std::uint32_t>& values,
                                const char* help, std::uint32_t least, std::uint32_t most) {
     verb.add_option(flag, values, help)
@@ -180,11 +197,33 @@ void add_engine_flags(CLI::App& verb, BenchOptions& options) {
         ->allow_extra_args(false)
         ->option_text("N");
   };
-  numbers("--sessions", options.sessions, "Of decode: at once; repeatable; default: 1", 1, 256);
+  numbers("--sessions", options.sessions,
+          "At once; repeatable; default: 1, 8 and 32 for decode, 8, 16 and 32 for batch", 1, 256);
   numbers("--tokens", options.prompts, "Of prefill: in the prompt; repeatable; default: 512", 2,
           8'192);
-  numbers("--context", options.contexts, "Tokens in the cache before; repeatable; default: 0", 0,
-          65'536);
+  numbers("--context", options.contexts,
+          "Tokens in the cache before; repeatable; default: 0, and 4096 for decode of one session",
+          0, 65'536);
+}
+
+void add_rival_flags(CLI::App& verb, BenchOptions& options) {
+  verb.add_option_function<std::vector<std::string>>(
+          "--rival",
+          [&options](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) options.rivals.push_back(*parse_rival(text));
+          },
+          "Another engine's batched benchmark, run in turns with ours; repeatable")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            const Result<Rival> rival = parse_rival(text);
+            return rival ? "" : rival.error().detail;
+          },
+          ""))
+      ->allow_extra_args(false)
+      ->option_text("NAME=PROGRAM[ ARG…]");
+  verb.add_option("--rival-models", options.rival_models,
+                  "Folder of rivals' weights, SHAPE.PRECISION.gguf; default: that of --dir")
+      ->option_text("DIR");
 }
 
 }  // namespace
@@ -193,9 +232,9 @@ void add_bench(CLI::App& program, Run& run) {
   const auto flags = std::make_shared<BenchFlags>();
   CLI::App* verb = program.add_subcommand("bench", "Measure this build on this machine");
   verb->add_option("names", flags->names,
-                   "decode, prefill, hop, chain, batch, load, wan, gateway; default: all")
-      ->check(
-          CLI::IsMember({"decode", "prefill", "hop", "chain", "batch", "load", "wan", "gateway"}))
+                   "decode, prefill, kernels, hop, chain, batch, load, wan, gateway; default: all")
+      ->check(CLI::IsMember(
+          {"decode", "prefill", "kernels", "hop", "chain", "batch", "load", "wan", "gateway"}))
       ->option_text("NAME…");
   verb->add_option("--shape", flags->options.shapes,
                    "1.1b, 160m or 7b; repeatable; default: the first two")
@@ -211,13 +250,15 @@ void add_bench(CLI::App& program, Run& run) {
   verb->add_option("--dir", flags->options.folder, "Where models of random weights are kept")
       ->option_text("DIR");
   add_engine_flags(*verb, flags->options);
+  add_rival_flags(*verb, flags->options);
   verb->add_flag("--json", flags->json, "Each row as a line of JSON");
   verb->footer(R"(
   decode   steps of one token, beside the memory bandwidth of the same run
   prefill  a prompt in one pass, beside the arithmetic of the same run
+  kernels  single products and attention, beside both limits
   hop      an 8 KiB activation through an empty peer, beside a bare TCP ping-pong
   chain    three peers on loopback, beside the same model in one process
-  batch    16 sessions at once, beside one
+  batch    many sessions at once, beside one
   load     a node's largest memory, beside its tensors' bytes
   wan      tokens and recovery over long links, in virtual time
   gateway  the coordinator: CPU of a token beside a bare Beast echo, streams, the ledger

@@ -18,17 +18,29 @@
 
 namespace farmesh::cli {
 
+/// A program that runs the same shapes (rival.hpp).
+struct Rival {
+  std::string name;
+  std::vector<std::string> command;  // its path and first arguments
+};
+
 struct BenchOptions {
   std::vector<std::string> shapes{"1.1b", "160m"};
   int threads = 0;  // resolved before a benchmark runs
   int rounds = 5;
-  std::string folder;  // where synthetic models are kept
-  // Of decode and prefill only.
-  std::vector<Precision> precisions{Precision::bf16, Precision::int8, Precision::int4};
-  std::vector<KvFormat> kvs;  // empty: each precision's own
-  std::vector<std::uint32_t> sessions{1};
-  std::vector<std::uint32_t> prompts{512};  // tokens
-  std::vector<std::uint32_t> contexts{0};   // tokens in the cache before
+  std::string folder;                 // where synthetic models are kept
+  std::vector<Precision> precisions;  // these and those below: empty for a benchmark's own
+  std::vector<KvFormat> kvs;
+  std::vector<std::uint32_t> sessions;
+  std::vector<std::uint32_t> prompts;   // tokens
+  std::vector<std::uint32_t> contexts;  // tokens in the cache before
+  std::vector<Rival> rivals;
+  std::string rival_models;  // folder of their weights; empty: `folder`
+};
+
+struct RivalFigure {
+  std::string name;
+  double value = 0;  // in the row's unit
 };
 
 struct BenchRow {
@@ -41,6 +53,7 @@ struct BenchRow {
   std::string unit;    // "tokens/s"
   std::string bound;   // "ratio at least 0.9"; empty where the row only informs
   bool held = true;    // whether `value` keeps the bound
+  std::vector<RivalFigure> rivals;
 
   double ratio() const { return other == 0 ? 0 : value / other; }
 };
@@ -57,8 +70,14 @@ Result<Rows> bench_gateway(const BenchOptions& options);
 Result<Rows> ledger_rows(const std::string& folder);
 Result<Rows> bench_decode(const BenchOptions& options);
 Result<Rows> bench_prefill(const BenchOptions& options);
+Result<Rows> bench_kernels(const BenchOptions& options);
 
 double median(std::vector<double> values);
+/// What was asked for, or else a benchmark's own.
+template <class T>
+std::vector<T> asked_or(const std::vector<T>& asked, std::vector<T> usual) {
+  return asked.empty() ? std::move(usual) : asked;
+}
 
 /// A folder of a benchmark's own, removed with it.
 class ScratchFolder {

@@ -2,20 +2,27 @@
 #include <chrono>
 #include <future>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include <farmesh/farmesh.hpp>
 
 #include "cli/bench.hpp"
+#include "cli/rival.hpp"
 #include "cli/terminal.hpp"
 
 namespace farmesh::cli {
 namespace {
 
-constexpr std::uint32_t kSessions = 16;
-constexpr std::uint32_t kTokens = 32;
+constexpr std::uint32_t kTokens = 32;  // of a prompt, and of what follows it
+constexpr std::uint32_t kMostSessions = 256;
+constexpr std::uint32_t kBoundSessions = 16;
 constexpr double kFloor = 4;
+constexpr double kRivalFloor = 1.1;  // of the faster of the rivals
 
 // One turn: a prompt of kTokens, as many tokens of output.
 Result<void> run_turn(const DistributedModel& model, std::uint32_t number) {
@@ -51,30 +58,59 @@ Result<double> speed_of(const DistributedModel& model, std::uint32_t sessions) {
   return sessions * kTokens / seconds.count();
 }
 
-Result<BenchRow> batch_of(const BenchOptions& options, const std::string& shape) {
+struct Turns {
+  std::uint32_t sessions;
+  RivalColumns rivals;
+  std::vector<double> speeds;
+};
+
+Result<Rows> batch_of(const BenchOptions& options, const std::string& shape, Precision precision) {
   const Result<std::string> folder = synthetic_model(options, shape);
   if (!folder) return folder.error();
-  const Waiting waiting("batch, " + shape);
+  const Waiting waiting(fmt::format("batch, {} {}", shape, name(precision)));
   const Result<DistributedModel> model =
-      DistributedModel::open({.folder = *folder, .local = true, .threads = options.threads});
+      DistributedModel::open({.folder = *folder,
+                              .local = true,
+                              .precision = precision,
+                              .threads = options.threads,
+                              .cache_tokens = kMostSessions * 3 * kTokens});
   if (!model) return model.error();
 
-  std::vector<double> many;
-  std::vector<double> one;
-  for (int round = -1; round < options.rounds; ++round) {  // the first one only warms up
-    const Result<double> together = speed_of(*model, kSessions);
-    if (!together) return together.error();
-    const Result<double> alone = speed_of(*model, 1);
-    if (!alone) return alone.error();
-    if (round < 0) continue;
-    many.push_back(*together);
-    one.push_back(*alone);
+  const RivalColumns rivals(options, shape, precision);
+  std::vector<Turns> all{{1, rivals, {}}};
+  for (const std::uint32_t sessions : asked_or(options.sessions, {8, 16, 32})) {
+    all.push_back({sessions, rivals, {}});
   }
-  BenchRow row{"batch",     shape,     "16 sessions, in all", median(many), "one session",
-               median(one), "tokens/s"};
-  row.bound = "ratio at least 4";
-  row.held = row.ratio() >= kFloor;
-  return row;
+  if (const Result<double> warm = speed_of(*model, all.back().sessions); !warm) return warm.error();
+  const int rounds = (options.rounds + 1) / 2;  // many sessions take long
+  for (int round = 0; round < rounds; ++round) {
+    for (Turns& turns : all) {
+      const Result<double> speed = speed_of(*model, turns.sessions);
+      if (!speed) return speed.error();
+      turns.speeds.push_back(*speed);
+      if (turns.sessions == 1) continue;
+      const Result<void> ran =
+          turns.rivals.take({turns.sessions, kTokens, kTokens}, &RivalSpeed::generated);
+      if (!ran) return ran.error();
+    }
+  }
+  Rows rows;
+  const double one = median(all.front().speeds);
+  for (const Turns& turns : std::span(all).subspan(1)) {
+    BenchRow row{"batch", shape};
+    row.what = fmt::format("{}, {} sessions, in all", name(precision), turns.sessions);
+    row.value = median(turns.speeds);
+    row.beside = "one session";
+    row.other = one;
+    row.unit = "tokens/s";
+    if (precision == Precision::bf16 && turns.sessions == kBoundSessions) {
+      row.bound = "ratio at least 4";
+      row.held = row.ratio() >= kFloor;
+    }
+    turns.rivals.append_to(row, kRivalFloor);
+    rows.push_back(std::move(row));
+  }
+  return rows;
 }
 
 }  // namespace
@@ -82,9 +118,11 @@ Result<BenchRow> batch_of(const BenchOptions& options, const std::string& shape)
 Result<Rows> bench_batch(const BenchOptions& options) {
   Rows rows;
   for (const std::string& shape : options.shapes) {
-    Result<BenchRow> row = batch_of(options, shape);
-    if (!row) return row.error();
-    rows.push_back(*std::move(row));
+    for (const Precision precision : asked_or(options.precisions, {Precision::bf16})) {
+      const Result<Rows> more = batch_of(options, shape, precision);
+      if (!more) return more.error();
+      rows.insert(rows.end(), more->begin(), more->end());
+    }
   }
   return rows;
 }

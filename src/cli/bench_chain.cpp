@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include <farmesh/farmesh.hpp>
 
 #include "cli/bench.hpp"
@@ -16,15 +18,18 @@ namespace {
 constexpr std::uint32_t kPeers = 3;
 constexpr double kFloor = 0.9;
 
-Result<std::vector<NodeProcess>> start_nodes(const std::string& model, int threads) {
+Result<std::vector<NodeProcess>> start_nodes(const std::string& model, Precision precision,
+                                             int threads) {
   const Result<model::ModelConfig> config = model::read_model_config(model);
   if (!config) return config.error();
   std::vector<NodeProcess> nodes;
   for (const Span span : even_split(config->num_layers, kPeers)) {
-    Result<NodeProcess> node = NodeProcess::start({.program = own_program(),
-                                                   .model = model,
-                                                   .layers = span,
-                                                   .more = {"--threads", std::to_string(threads)}});
+    Result<NodeProcess> node =
+        NodeProcess::start({.program = own_program(),
+                            .model = model,
+                            .layers = span,
+                            .more = {"--threads", std::to_string(threads), "--precision",
+                                     std::string(name(precision))}});
     if (!node) return node.error();
     nodes.push_back(*std::move(node));
   }
@@ -34,19 +39,20 @@ Result<std::vector<NodeProcess>> start_nodes(const std::string& model, int threa
   return nodes;
 }
 
-Result<BenchRow> chain_of(const BenchOptions& options, const std::string& shape) {
+Result<BenchRow> chain_of(const BenchOptions& options, const std::string& shape,
+                          Precision precision) {
   const Result<std::string> folder = synthetic_model(options, shape);
   if (!folder) return folder.error();
   Waiting waiting("chain, " + shape);
-  const Result<std::vector<NodeProcess>> nodes = start_nodes(*folder, options.threads);
+  const Result<std::vector<NodeProcess>> nodes = start_nodes(*folder, precision, options.threads);
   if (!nodes) return nodes.error();
 
-  ModelOptions split_options{.folder = *folder, .threads = options.threads};
+  ModelOptions split_options{.folder = *folder, .precision = precision, .threads = options.threads};
   for (const NodeProcess& node : *nodes) split_options.peers.push_back(node.address());
   const Result<DistributedModel> split = DistributedModel::open(split_options);
   if (!split) return split.error();
-  const Result<DistributedModel> whole =
-      DistributedModel::open({.folder = *folder, .local = true, .threads = options.threads});
+  const Result<DistributedModel> whole = DistributedModel::open(
+      {.folder = *folder, .local = true, .precision = precision, .threads = options.threads});
   if (!whole) return whole.error();
 
   const std::uint32_t tokens = shape == "160m" ? 96 : 24;
@@ -61,10 +67,14 @@ Result<BenchRow> chain_of(const BenchOptions& options, const std::string& shape)
     split_speeds.push_back(*in_parts);
     whole_speeds.push_back(*in_one);
   }
-  BenchRow row{
-      "chain",   shape, "three peers", median(split_speeds), "one process", median(whole_speeds),
-      "tokens/s"};
-  if (shape == "1.1b") {
+  BenchRow row{"chain",
+               shape,
+               fmt::format("{}, three peers", name(precision)),
+               median(split_speeds),
+               "one process",
+               median(whole_speeds),
+               "tokens/s"};
+  if (shape == "1.1b" && precision == Precision::bf16) {
     row.bound = "ratio at least 0.9";
     row.held = row.ratio() >= kFloor;
   }
@@ -76,9 +86,11 @@ Result<BenchRow> chain_of(const BenchOptions& options, const std::string& shape)
 Result<Rows> bench_chain(const BenchOptions& options) {
   Rows rows;
   for (const std::string& shape : options.shapes) {
-    Result<BenchRow> row = chain_of(options, shape);
-    if (!row) return row.error();
-    rows.push_back(*std::move(row));
+    for (const Precision precision : asked_or(options.precisions, {Precision::bf16})) {
+      Result<BenchRow> row = chain_of(options, shape, precision);
+      if (!row) return row.error();
+      rows.push_back(*std::move(row));
+    }
   }
   return rows;
 }

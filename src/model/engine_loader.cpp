@@ -86,15 +86,34 @@ Result<std::unique_ptr<StageEngine>> load_engine(const ModelConfig& config,
   return engine;
 }
 
-Result<DeviceMemory> device_memory(Device device) {
+namespace {
+
+/// Another function of the library, which is opened by then.
+Result<void*> symbol_of(const char* name) {
   if (const auto library = factory(); !library) return library.error();  // opens it, once
-  const Result<void*> symbol = open_companion({kLibrary, "FARMESH_TORCH_LIBRARY", kDeviceSymbol});
+  return open_companion({kLibrary, "FARMESH_TORCH_LIBRARY", name});
+}
+
+}  // namespace
+
+Result<DeviceMemory> device_memory(Device device) {
+  const Result<void*> symbol = symbol_of(kDeviceSymbol);
   if (!symbol) return symbol.error();
   const auto probe = reinterpret_cast<DeviceProbe>(*symbol);
   DeviceMemory memory;
   Error error;
   if (!probe(kEngineAbi, &device, &memory, &error)) return error;
   return memory;
+}
+
+Result<KernelFigures> try_kernel(const KernelTrial& trial) {
+  const Result<void*> symbol = symbol_of(kKernelSymbol);
+  if (!symbol) return symbol.error();
+  const auto probe = reinterpret_cast<KernelProbe>(*symbol);
+  KernelFigures figures;
+  Error error;
+  if (!probe(kEngineAbi, &trial, &figures, &error)) return error;
+  return figures;
 }
 
 }  // namespace farmesh::model

@@ -7,6 +7,7 @@
 
 #include <farmesh/result.hpp>
 
+#include "model/kernel_trial.hpp"
 #include "model/stage_engine.hpp"
 
 namespace farmesh::model {
@@ -16,6 +17,7 @@ namespace farmesh::model {
 inline constexpr const char* kEngineSymbol = "farmesh_engine_v1";
 inline constexpr const char* kDeviceSymbol = "farmesh_device_v1";
 inline constexpr const char* kSpeedSymbol = "farmesh_device_speed_v1";
+inline constexpr const char* kKernelSymbol = "farmesh_kernel_v1";
 inline constexpr std::uint32_t kEngineAbi = 5;
 using EngineFactory = StageEngine* (*)(std::uint32_t abi, const ModelConfig* config,
                                        const WeightSource* weights, const EngineOptions* options,
@@ -26,6 +28,9 @@ using DeviceProbe = bool (*)(std::uint32_t abi, const Device* device, DeviceMemo
 
 using SpeedProbe = bool (*)(std::uint32_t abi, const Device* device, DeviceSpeed* speed,
                             Error* error);
+
+using KernelProbe = bool (*)(std::uint32_t abi, const KernelTrial* trial, KernelFigures* figures,
+                             Error* error);
 
 /// While one lives the engine's library is being opened, on a thread of its own: linking libtorch
 /// takes a good part of a second, in which the caller may read what else it needs. The destructor

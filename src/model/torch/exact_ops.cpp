@@ -1,7 +1,6 @@
 // Ops on our kernels: one order of summation, whatever the batch, the threads, the machine.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <string>
 
 #include "kernels/attention.hpp"
@@ -9,6 +8,7 @@
 #include "kernels/rope_table.hpp"
 #include "kernels/thread_pool.hpp"
 #include "model/rope.hpp"
+#include "model/torch/kernel_choice.hpp"
 #include "model/torch/ops.hpp"
 #include "model/torch/packed_store.hpp"
 
@@ -37,17 +37,6 @@ kernels::Act act_of(Activation activation) {
     case Activation::relu: break;
   }
   return kernels::Act::relu;
-}
-
-kernels::WeightFormat format_of(Precision precision, MatrixRole role) {
-  switch (precision) {
-    case Precision::f32: return kernels::WeightFormat::f32;
-    case Precision::bf16:
-    case Precision::f16: return kernels::WeightFormat::bf16;
-    case Precision::int8: return kernels::WeightFormat::int8;
-    case Precision::int4: break;
-  }
-  return role == MatrixRole::layer ? kernels::WeightFormat::int4 : kernels::WeightFormat::int8;
 }
 
 std::vector<kernels::MatrixRows> matrix_rows(std::span<const TensorView> parts) {
@@ -339,17 +328,9 @@ class ExactOps final : public Ops {
 
 Result<std::unique_ptr<Ops>> make_exact_ops(const ModelConfig& config, const OpsOptions& options) {
   static_assert(kPageTokens == kLanes, "a page of keys is one vector of positions");
-  kernels::Isa isa = kernels::best_isa();
-  if (const char* forced = std::getenv("FARMESH_ISA"); forced != nullptr && *forced != '\0') {
-    const std::optional<kernels::Isa> named = kernels::isa_from_name(forced);
-    if (!named || !kernels::usable(*named)) {
-      return {Errc::config_invalid,
-              "FARMESH_ISA=" + std::string(forced) +
-                  ": not avx512vnni, avx512, avx2 or portable, or not of this CPU"};
-    }
-    isa = *named;
-  }
-  return std::unique_ptr<Ops>(std::make_unique<ExactOps>(config, options, isa));
+  const Result<kernels::Isa> isa = chosen_isa();
+  if (!isa) return isa.error();
+  return std::unique_ptr<Ops>(std::make_unique<ExactOps>(config, options, *isa));
 }
 
 }  // namespace farmesh::model

@@ -11,6 +11,7 @@
 #include "model/engine_loader.hpp"
 #include "model/torch/device_speed.hpp"
 #include "model/torch/engine.hpp"
+#include "model/torch/kernel_trial.hpp"
 
 namespace farmesh::model {
 namespace {
@@ -129,24 +130,30 @@ auto caught(const Body& body) -> decltype(body()) {
 const Error kOtherBuild{Errc::engine_unavailable,
                         "libfarmesh_torch is of another build of FarMesh"};
 
-/// Opens the device and asks it, for the C functions below.
+/// Writes what ask() gives, for the C functions below.
 template <class Answer, class Ask>
-bool asked(std::uint32_t abi, const Device& device, Answer* answer, Error* error, const Ask& ask) {
+bool answered(std::uint32_t abi, Answer* answer, Error* error, const Ask& ask) {
   if (abi != kEngineAbi) {
     *error = kOtherBuild;
     return false;
   }
-  const auto found = caught([&]() -> Result<Answer> {
-    const auto opened = open_device(device);
-    if (!opened) return opened.error();
-    return ask(**opened);
-  });
+  const auto found = caught(ask);
   if (found) {
     *answer = *found;
   } else {
     *error = found.error();
   }
   return bool(found);
+}
+
+/// The same of an opened device.
+template <class Answer, class Ask>
+bool asked(std::uint32_t abi, const Device& device, Answer* answer, Error* error, const Ask& ask) {
+  return answered(abi, answer, error, [&]() -> Result<Answer> {
+    const auto opened = open_device(device);
+    if (!opened) return opened.error();
+    return ask(**opened);
+  });
 }
 
 }  // namespace
@@ -181,4 +188,11 @@ extern "C" [[gnu::visibility("default")]] bool farmesh_device_speed_v1(
   return farmesh::model::asked(
       abi, *device, speed, error,
       [](farmesh::model::ComputeDevice& opened) { return farmesh::model::measure_speed(opened); });
+}
+
+extern "C" [[gnu::visibility("default")]] bool farmesh_kernel_v1(
+    std::uint32_t abi, const farmesh::model::KernelTrial* trial,
+    farmesh::model::KernelFigures* figures, farmesh::Error* error) {
+  return farmesh::model::answered(abi, figures, error,
+                                  [&] { return farmesh::model::run_kernel(*trial); });
 }
