@@ -8,6 +8,7 @@
 #include "wire/frame.hpp"
 #include "wire/messages.hpp"
 #include "wire/reach.hpp"
+#include "wire/row_codec.hpp"
 #include "wire/swarm.hpp"
 
 namespace {
@@ -49,6 +50,16 @@ void try_verb(const Frame& frame) {
   }
 }
 
+/// Rows in blocks that are taken are finite, and can be packed again.
+void try_rows(ByteView packed, std::uint32_t columns, DType residual) {
+  const auto count = static_cast<std::uint32_t>(packed.size() / packed_row_bytes(columns));
+  const Result<Payload> rows = unpack_rows(packed, count, columns, residual);
+  if (!rows) return;
+  FARMESH_ASSERT(check_finite(rows->view(), residual).has_value());
+  const Result<Payload> again = pack_rows(rows->view(), columns, residual);
+  FARMESH_ASSERT(again.has_value() && again->size() == packed.size());
+}
+
 }  // namespace
 
 // libFuzzer chose the name. NOLINTNEXTLINE(readability-identifier-naming)
@@ -60,6 +71,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try_verb(*frame);
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::i8}) {
     static_cast<void>(check_finite(frame->payload.view(), dtype));
+  }
+  for (const std::uint32_t columns : {1U, 31U, 64U, 70U}) {
+    try_rows(frame->payload.view(), columns, DType::f32);
+    try_rows(frame->payload.view(), columns, DType::bf16);
   }
   return 0;
 }

@@ -15,6 +15,7 @@
 #include "model/stand_in_engine.hpp"
 #include "net/connection.hpp"
 #include "net/sim_transport.hpp"
+#include "wire/row_codec.hpp"
 
 namespace farmesh::test {
 
@@ -39,6 +40,7 @@ struct Script {
   std::function<Errc(const wire::Step&)> fail_step;       // Errc::ok: no
   std::function<bool(const wire::Step&)> swallow_step;    // true: it vanishes
   std::function<void(wire::StepReply&, Payload&)> spoil;  // before it goes to the driver
+  bool knows_int8 = true;                                 // false: as an older version
   bool silent = false;                                    // nothing is answered, the link lives
 };
 
@@ -97,6 +99,7 @@ class ScriptedPeer {
     std::shared_ptr<net::Connection> driver;
     std::uint32_t epoch = 0;
     Span span;
+    Activations activations = Activations::residual;
     std::uint32_t computed = 0;
     std::uint32_t sent_from = 0;  // first position whose output was sent in this session
     std::unique_ptr<model::StageEngine> engine;
@@ -205,9 +208,10 @@ class ScriptedPeer {
     }
     session.driver = from;
     session.epoch = message->epoch;
-    answer(
-        from, frame,
-        wire::encode(wire::OpenReply{session.computed, script.window_steps, script.max_step_rows}));
+    if (script.knows_int8) session.activations = message->activations;
+    answer(from, frame,
+           wire::encode(wire::OpenReply{session.computed, script.window_steps, script.max_step_rows,
+                                        session.activations}));
   }
 
   void arrive(const ConnectionPtr& from, wire::Frame frame) {
@@ -223,7 +227,7 @@ class ScriptedPeer {
     });
   }
 
-  void compute(const ConnectionPtr& from, const wire::Step& step, const Payload& input) {
+  void compute(const ConnectionPtr& from, const wire::Step& step, Payload input) {
     const auto entry = sessions_.find(step.session);
     if (entry == sessions_.end()) return tell_error(from, step, Errc::session_unknown);
     Session& session = entry->second;
@@ -236,6 +240,9 @@ class ScriptedPeer {
     if (step.position > session.computed || (!newer && step.position != session.computed)) {
       return tell_error(session.driver, step, Errc::position_gap);
     }
+    const bool packed = session.activations == Activations::int8;
+    REQUIRE(step.dtype == wire::travelling_dtype(session.activations, DType::f32));
+    if (packed) input = *wire::unpack_rows(input.view(), step.count, kHidden, DType::f32);
     REQUIRE(input.size() == step.count * kRowBytes);
     session.epoch = step.epoch;
     cut(session, step.position);
@@ -244,14 +251,17 @@ class ScriptedPeer {
     const model::SequenceRows rows{session.pages, step.position, step.count, input.view(),
                                    output.view()};
     REQUIRE(session.engine->forward(session.span, {&rows, 1}));
+    Payload sent(std::move(output));
+    if (packed) sent = *wire::pack_rows(sent.view(), kHidden, DType::f32);
+    const std::size_t row_bytes = sent.size() / step.count;
     for (std::uint32_t i = 0; i < step.count; ++i) {
-      const auto row = output.view().subspan(i * kRowBytes, kRowBytes);
+      const auto row = sent.view().subspan(i * row_bytes, row_bytes);
       session.outputs[step.position + i].assign(row.begin(), row.end());
     }
     session.computed = step.position + step.count;
     wire::Step onward = step;
     onward.times.push_back({1'000, 2'000, step.count});
-    pass_on(session, std::move(onward), Payload(std::move(output)));
+    pass_on(session, std::move(onward), std::move(sent));
   }
 
   void pass_on(Session& session, wire::Step step, Payload output) {
@@ -266,13 +276,14 @@ class ScriptedPeer {
     reply.epoch = step.epoch;
     reply.position = step.position;
     reply.count = step.count;
-    reply.dtype = DType::f32;
+    reply.dtype = step.dtype;
     reply.replay = step.replay;
     reply.times = step.times;
     Payload wanted;
     if (!step.replay && step.want != wire::Want::nothing) {
       reply.rows = step.want == wire::Want::all_rows ? step.count : 1;
-      wanted = output.slice((step.count - reply.rows) * kRowBytes, reply.rows * kRowBytes);
+      const std::size_t row_bytes = output.size() / step.count;
+      wanted = output.slice((step.count - reply.rows) * row_bytes, reply.rows * row_bytes);
     }
     if (script.spoil) script.spoil(reply, wanted);
     tell_driver(reply, std::move(wanted));
@@ -325,14 +336,15 @@ class ScriptedPeer {
       step.epoch = message->epoch;
       step.position = position;
       step.count = count;
-      step.dtype = DType::f32;
+      step.dtype = wire::travelling_dtype(session.activations, DType::f32);
       step.want = wire::Want::nothing;
       step.replay = true;
       step.route = message->route;
-      AlignedBuffer rows(count * kRowBytes);
+      const std::size_t row_bytes = session.outputs.at(position).size();
+      AlignedBuffer rows(count * row_bytes);
       for (std::uint32_t i = 0; i < count; ++i) {
-        std::memcpy(rows.data() + i * kRowBytes, session.outputs.at(position + i).data(),
-                    kRowBytes);
+        std::memcpy(rows.data() + i * row_bytes, session.outputs.at(position + i).data(),
+                    row_bytes);
       }
       pass_on(session, std::move(step), Payload(std::move(rows)));
       position += count;

@@ -60,6 +60,7 @@ inline wire::Open sample_open() {
   open.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   open.grant = {9, 8, 7};
   open.prompt_positions = 33;
+  open.activations = Activations::int8;
   return open;
 }
 
