@@ -130,6 +130,46 @@ TEST_SUITE("integration/quantised") {
     CHECK(perplexity("bf16", narrow) < 1.01 * bf16);
     CHECK(perplexity("int8", narrow) < 1.01 * int8);
     CHECK(perplexity("int4", narrow) < 1.01 * int4);
+    for (const char* stages : {"1", "3", "5"}) {
+      const Flags rounded{"--activations", "int8", "--stages", stages};
+      CHECK(perplexity("f32", rounded) < 1.01 * exact);
+      CHECK(perplexity("bf16", rounded) < 1.01 * bf16);
+      CHECK(perplexity("int8", rounded) < 1.01 * int8);
+      CHECK(perplexity("int4", rounded) < 1.01 * int4);
+    }
+  }
+
+  TEST_CASE("rows that travel in int8 tell the same after a peer is killed") {
+    const std::string folder = any_model();
+    GenerateOptions greedy;
+    greedy.max_tokens = 48;
+    greedy.sampling.temperature = 0;
+    greedy.ignore_eos = true;
+    const std::vector<Span> spans = cli::even_split(layers_of(folder), 2);
+    std::vector<cli::NodeProcess> nodes = start_nodes(folder, spans);
+    for (auto& spare : start_nodes(folder, spans)) nodes.push_back(std::move(spare));
+    const auto model =
+        DistributedModel::open({.folder = folder, .peers = addresses(nodes), .threads = 1});
+    REQUIRE(model);
+    const SessionOptions options{.buffer_tokens = 1, .activations = Activations::int8};
+    auto calm = model->open_session(options);
+    for (const Token& token : calm->generate(kStoryPrompt, greedy)) (void)token;
+    REQUIRE(calm->ids().size() > 48);
+
+    auto session = model->open_session(options);
+    TokenStream stream = session->generate(kStoryPrompt, greedy);
+    for (const Token& token : stream) {
+      (void)token;
+      const Usage usage = stream.usage();
+      if (usage.tokens != 20) continue;
+      for (cli::NodeProcess& node : nodes) {
+        if (node.address() == usage.hops[1].peer) node.process().signal(SIGKILL);
+      }
+    }
+    CHECK_FALSE(stream.error());
+    CHECK(stream.usage().recoveries > 0);
+    CHECK(session->ids() == calm->ids());
+    CHECK(run({"generate", "--model", folder, "--activations", "f32"}).status == cli::kUsage);
   }
 
   TEST_CASE("peers of int8 and int4 do not share a session") {
@@ -199,6 +239,26 @@ TEST_SUITE("integration/quantised") {
     CHECK(perplexity("int8") < exact * 1.05);
     CHECK(perplexity("int4") < exact * 1.5);
     CHECK(run({"model", "perplexity", model}, "").status == cli::kUsage);
+  }
+
+  TEST_CASE("perplexity is measured in other numerics, and on the device that is named") {
+    const Flags verb{"model", "perplexity", any_model(), "--json", "--precision"};
+    const std::string text = "Once upon a time there was a little fox. The fox was happy.";
+    const auto measured = [&](const Flags& more) {
+      const Ended told = run(verb + Flags{"f32"} + more, text);
+      REQUIRE(told.status == 0);
+      return nlohmann::json::parse(told.output);
+    };
+    const nlohmann::json exact = measured({"--device", "cpu"});
+    const nlohmann::json fast = measured({"--numerics", "fast"});
+    CHECK(exact.at("numerics") == "exact");
+    CHECK(fast.at("numerics") == "fast");
+    CHECK(fast.at("perplexity").get<double>() ==
+          doctest::Approx(exact.at("perplexity").get<double>()).epsilon(1e-4));
+    const Ended absent = run(verb + Flags{"bf16", "--device", "cuda:63"}, text);
+    CHECK(absent.status == cli::kModel);
+    CHECK(absent.errors.find("engine_unavailable: cuda:63") != std::string::npos);
+    CHECK(run(verb + Flags{"int8", "--numerics", "fast"}, text).status == cli::kModel);
   }
 }
 
