@@ -126,6 +126,10 @@ void add_measurements(CLI::App& model, Run& run) {
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->option_text("NAME");
   add_arithmetic_flags(*perplexity, flags->numerics, flags->device);
+  add_activations_flag(*perplexity, flags->activations);
+  add_option_with_default(*perplexity, "--stages", flags->stages,
+                          "Peers after one another, between which hidden states travel", "N")
+      ->check(CLI::Range(1, 1'024));
   perplexity->callback([flags, &run] { run = [flags] { return measure_perplexity(*flags); }; });
 }
 

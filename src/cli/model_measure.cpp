@@ -1,5 +1,6 @@
 #include "cli/model_measure.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <memory>
 #include <numeric>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,6 +24,7 @@
 #include "model/model_hash.hpp"
 #include "node/cache_folder.hpp"
 #include "text/tokenizer.hpp"
+#include "wire/row_codec.hpp"
 
 namespace farmesh::cli {
 namespace {
@@ -69,9 +72,34 @@ void print_report(const MatrixReport& matrix, bool json) {
              100.0 * matrix.error.rms, matrix.error.worst);
 }
 
+/// How hidden states get through the layers.
+struct Journey {
+  Activations activations = Activations::residual;
+  std::uint32_t stages = 1;  // of about as many layers each
+
+  std::string text() const {
+    if (activations == Activations::residual) return {};
+    return fmt::format(", {} rows through {} stage{}", name(activations), stages,
+                       stages == 1 ? "" : "s");
+  }
+};
+
+/// Makes `rows` what they are after they have travelled.
+Result<void> travel(std::vector<std::byte>& rows, std::uint32_t columns, DType residual,
+                    const Journey& journey) {
+  if (journey.activations == Activations::residual) return {};
+  const Result<Payload> packed = wire::pack_rows(rows, columns, residual);
+  if (!packed) return packed.error();
+  const auto count = static_cast<std::uint32_t>(packed->size() / wire::packed_row_bytes(columns));
+  const Result<Payload> arrived = wire::unpack_rows(packed->view(), count, columns, residual);
+  if (!arrived) return arrived.error();
+  std::copy(arrived->view().begin(), arrived->view().end(), rows.begin());
+  return {};
+}
+
 /// Sum of -log p of `ids` after the first, each given those before it.
 Result<double> surprise(model::StageEngine& engine, const model::ModelConfig& config,
-                        std::span<const TokenId> ids) {
+                        std::span<const TokenId> ids, const Journey& journey) {
   const std::size_t row_bytes = config.hidden_size * bytes_of(engine.info().residual);
   std::vector<std::uint32_t> pages((ids.size() + engine.info().page_tokens - 1) /
                                    engine.info().page_tokens);
@@ -79,14 +107,23 @@ Result<double> surprise(model::StageEngine& engine, const model::ModelConfig& co
   std::vector<std::byte> in(ids.size() * row_bytes);
   std::vector<std::byte> out(in.size());
   if (Result<void> done = engine.embed(ids, in); !done) return done.error();
-  const model::SequenceRows rows{pages, 0, static_cast<std::uint32_t>(ids.size()), in, out};
-  if (Result<void> done = engine.forward(engine.info().blocks, {&rows, 1}); !done) {
+  const DType residual = engine.info().residual;
+  for (std::uint32_t stage = 0; stage < journey.stages; ++stage) {
+    const Span blocks{config.num_layers * stage / journey.stages,
+                      config.num_layers * (stage + 1) / journey.stages};
+    Result<void> done = travel(in, config.hidden_size, residual, journey);
+    const model::SequenceRows rows{pages, 0, static_cast<std::uint32_t>(ids.size()), in, out};
+    if (done) done = engine.forward(blocks, {&rows, 1});
+    if (!done) return done.error();
+    in.swap(out);
+  }
+  if (Result<void> done = travel(in, config.hidden_size, residual, journey); !done) {
     return done.error();
   }
   double sum = 0.0;
   std::vector<float> logits(config.vocab_size);
   for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
-    const ByteView row = ByteView(out).subspan(i * row_bytes, row_bytes);
+    const ByteView row = ByteView(in).subspan(i * row_bytes, row_bytes);
     if (Result<void> done = engine.logits(row, 1, logits); !done) return done.error();
     double top = logits[0];
     for (const float logit : logits) top = std::max(top, double{logit});
@@ -167,6 +204,7 @@ int measure_perplexity(const MeasureFlags& flags) {
   const auto engine = load_whole(**folder, options);
   if (!engine) return report(engine.error());
   const model::ModelConfig& config = (*folder)->config();
+  const Journey journey{flags.activations, std::min(flags.stages, config.num_layers)};
   // Windows of the trained context, each begun anew.
   const std::size_t window = std::min<std::size_t>(config.max_position, 2'048);
   const auto pages = static_cast<std::uint32_t>(window / (*engine)->info().page_tokens + 1);
@@ -177,7 +215,7 @@ int measure_perplexity(const MeasureFlags& flags) {
   std::size_t foreseen = 0;
   for (std::size_t at = 0; at + 1 < ids->size(); at += window) {
     const auto part = std::span(*ids).subspan(at, std::min(window, ids->size() - at));
-    const Result<double> bits = surprise(**engine, config, part);
+    const Result<double> bits = surprise(**engine, config, part, journey);
     if (!bits) return report(bits.error());
     sum += *bits;
     foreseen += part.size() - 1;
@@ -189,11 +227,14 @@ int measure_perplexity(const MeasureFlags& flags) {
     fmt::print("{}", to_line({{"precision", name(flags.precision)},
                               {"kv", name(kv)},
                               {"numerics", name(numerics)},
+                              {"activations", name(flags.activations)},
+                              {"stages", journey.stages},
                               {"tokens", foreseen},
                               {"perplexity", perplexity}}));
   } else {
-    fmt::print("{}, {} cache, {} numerics: perplexity {:.4f} over {} tokens\n",
-               name(flags.precision), name(kv), name(numerics), perplexity, foreseen);
+    fmt::print("{}, {} cache, {} numerics{}: perplexity {:.4f} over {} tokens\n",
+               name(flags.precision), name(kv), name(numerics), journey.text(), perplexity,
+               foreseen);
   }
   return kSuccess;
 }

@@ -1,9 +1,11 @@
 // farmesh model quantize, perplexity: what a precision costs a model.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
+#include <farmesh/activations.hpp>
 #include <farmesh/device.hpp>
 #include <farmesh/kv_format.hpp>
 #include <farmesh/numerics.hpp>
@@ -17,6 +19,8 @@ struct MeasureFlags {
   std::optional<KvFormat> kv;
   std::optional<Numerics> numerics;
   Device device;
+  Activations activations = Activations::residual;
+  std::uint32_t stages = 1;  // that they travel to and from
   int threads = 0;
   bool report = false;
   bool keep = false;
