@@ -19,6 +19,8 @@ namespace {
 // Raise when a kernel changes a bit: peers of different contracts must not share a session.
 constexpr const char* kExactContract = "/exact-1/fma";
 
+constexpr int kLastCore = 1'023;  // of the masks that the system knows
+
 Numerics numerics_of(const EngineOptions& options) {
   return options.numerics.value_or(usual_numerics(options.device));
 }
@@ -50,8 +52,9 @@ Result<void> check(const ModelConfig& config, const EngineOptions& options) {
     return {Errc::invalid_argument,
             "only the threads of exact numerics can be bound to cores: the others are libtorch's"};
   }
-  if (options.pin_threads.value_or(0) < 0) {
-    return {Errc::invalid_argument, "threads are bound from core 0 or a later one on"};
+  if (const int first = options.pin_threads.value_or(0); first < 0 || first > kLastCore) {
+    return {Errc::invalid_argument,
+            "threads are bound from a core of 0 to " + std::to_string(kLastCore) + " on"};
   }
   if (options.blocks.end < options.blocks.begin || options.blocks.end > config.num_layers) {
     return {Errc::invalid_argument, "the model has layers 0:" + std::to_string(config.num_layers)};

@@ -395,7 +395,9 @@ TEST_SUITE("model/engine") {
               o.numerics = numerics;
             }) == Errc::invalid_argument);
     }
-    CHECK(code([](auto& o) { o.pin_threads = -1; }) == Errc::invalid_argument);
+    for (const int core : {-1, 1'024}) {
+      CHECK(code([&](auto& o) { o.pin_threads = core; }) == Errc::invalid_argument);
+    }
     for (const Numerics numerics : {Numerics::fast, Numerics::fused}) {
       CHECK(code([&](auto& o) {
               o.pin_threads = 0;
