@@ -76,7 +76,10 @@ std::byte* pack_block(const std::byte* from, std::size_t count, std::byte* to) {
   if (scale != 0) {
     const float step = bf16_to_f32(scale);
     for (std::size_t i = 0; i < kRowBlock; ++i) {
-      steps[i] = static_cast<std::int8_t>(rounded(std::clamp(values[i] / step, -kSteps, kSteps)));
+      values[i] = std::min(std::max(rounded(values[i] / step), -kSteps), kSteps);
+    }
+    for (std::size_t i = 0; i < kRowBlock; ++i) {
+      steps[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(values[i]));
     }
   }
   std::memcpy(to + kScaleBytes, steps.data(), count);
@@ -90,14 +93,14 @@ const std::byte* unpack_block(const std::byte* from, std::size_t count, std::byt
   std::memcpy(&scale, from, kScaleBytes);
   std::array<std::int8_t, kRowBlock> steps{};
   std::memcpy(steps.data(), from + kScaleBytes, count);
-  bool valid = scale <= kMaxScale;  // as bits: above are infinities, NaN and whatever is negative
+  // As bits: above are infinities, NaN and whatever is negative.
+  if (scale > kMaxScale) return nullptr;
+  std::int8_t least = 0;
+  for (const std::int8_t one : steps) least = std::min(least, one);
+  if (least == kNoStep) return nullptr;
   Block values;
   const float step = bf16_to_f32(scale);
-  for (std::size_t i = 0; i < kRowBlock; ++i) {
-    valid &= steps[i] != kNoStep;
-    values[i] = static_cast<float>(steps[i]) * step;
-  }
-  if (!valid) return nullptr;
+  for (std::size_t i = 0; i < kRowBlock; ++i) values[i] = static_cast<float>(steps[i]) * step;
   write_block<Element>(values, count, to);
   return from + kScaleBytes + count;
 }
