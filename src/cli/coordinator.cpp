@@ -44,6 +44,7 @@ namespace {
 struct CoordinatorFlags {
   std::vector<std::string> models;
   ModelOptions model;  // but for folder, model_id and where it comes from
+  SessionOptions session;
   HubFlags hub;
   IdentityFlags identity;
   DiscoveryFlags discovery;
@@ -104,7 +105,7 @@ Result<std::shared_ptr<gateway::Model>> with_fallback(const CoordinatorFlags& fl
     alone.remote_head = false;
     Result<DistributedModel> model = DistributedModel::open(alone);
     if (!model) return model.error();
-    fallback = std::make_shared<CoordinatorModel>(*std::move(model), alone);
+    fallback = std::make_shared<CoordinatorModel>(*std::move(model), alone, flags.session);
   } else if (!flags.upstream.url.empty()) {
     gateway::UpstreamOptions upstream = flags.upstream;
     if (upstream.model.empty()) upstream.model = alone.model_id;
@@ -153,7 +154,7 @@ Result<void> open_models(const CoordinatorFlags& flags, gateway::ModelHost& host
     options.open_uncovered = !options.local;
     Result<DistributedModel> model = DistributedModel::open(options);
     if (!model) return model.error();
-    auto mesh = std::make_shared<CoordinatorModel>(*std::move(model), options);
+    auto mesh = std::make_shared<CoordinatorModel>(*std::move(model), options, flags.session);
     auto served = with_fallback(flags, std::move(options), std::move(mesh));
     if (!served) return served.error();
     const auto own = prices->find(id);
@@ -341,6 +342,7 @@ void add_model_flags(CLI::App& verb, Settings& settings, CoordinatorFlags& flags
   add_numerics_flags(verb, flags.model.precision, flags.model.kv, flags.model.numerics,
                      flags.model.device);
   add_thread_flags(verb, flags.model.threads, flags.model.pin_threads);
+  add_activations_flag(verb, flags.session.activations);
   add_option_with_default(verb, "--max-draft", flags.options.max_draft,
                           "Tokens guessed ahead and verified in one step; the text is the same",
                           "N")

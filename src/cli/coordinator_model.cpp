@@ -33,7 +33,7 @@ class FailedTokens final : public gateway::TurnTokens {
 }  // namespace
 
 std::unique_ptr<gateway::TurnTokens> CoordinatorModel::start(const gateway::TurnInput& input) {
-  Result<Session> session = model_.open_session();
+  Result<Session> session = model_.open_session(session_);
   if (!session) return std::make_unique<FailedTokens>(session.error());
   if (const auto* text = std::get_if<std::string>(&input.prompt)) {
     return std::make_unique<StreamTokens>(session->generate(*text, input.options));

@@ -14,9 +14,12 @@ namespace farmesh::cli {
 
 class CoordinatorModel final : public gateway::Model {
  public:
-  /// `options`: what `model` was opened with.
-  CoordinatorModel(DistributedModel model, const ModelOptions& options)
-      : model_(std::move(model)), local_(options.local), remote_head_(options.remote_head) {}
+  /// `options`: what `model` was opened with. `session`: how each of its sessions is.
+  CoordinatorModel(DistributedModel model, const ModelOptions& options, SessionOptions session)
+      : model_(std::move(model)),
+        session_(session),
+        local_(options.local),
+        remote_head_(options.remote_head) {}
 
   std::unique_ptr<gateway::TurnTokens> start(const gateway::TurnInput& input) override;
   gateway::ModelState state() const override { return {model_.info(), local_, remote_head_}; }
@@ -28,6 +31,7 @@ class CoordinatorModel final : public gateway::Model {
 
  private:
   const DistributedModel model_;
+  const SessionOptions session_;
   const bool local_;
   const bool remote_head_;
   mutable std::mutex mutex_;
