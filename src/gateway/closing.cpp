@@ -112,8 +112,13 @@ void Closing::end_as_proven(const Pending& pending, const WorkLog& log) {
 
 void Closing::expect_receipts(const Pending& pending, const WorkLog& log) {
   if (pending.hosted == nullptr || log.output.empty()) return;
+  const AbandonedSession& session = pending.session;
+  DoneAgain again{0, session.repeated_tokens};
+  if (session.prompt_charged) {
+    again.prompt_tokens = pending.hosted->model->state().summary.context_tokens;
+  }
   pending.hosted->model->ask_receipts(
-      services_.metering.expect(pending.session.session_id, log, pending.receipts));
+      services_.metering.expect(session.session_id, log, pending.receipts, again));
 }
 
 }  // namespace farmesh::gateway

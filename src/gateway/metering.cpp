@@ -1,5 +1,6 @@
 #include "gateway/metering.hpp"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -22,28 +23,35 @@ std::shared_ptr<driver::Bill> Metering::open(const std::string& session_id, Far 
 }
 
 std::shared_ptr<driver::Bill> Metering::expect(const std::string& session_id, const WorkLog& log,
-                                               std::span<const wire::Receipt> heard) {
+                                               std::span<const wire::Receipt> heard,
+                                               const DoneAgain& again) {
   driver::BillTerms terms;
   terms.account = ledger::uuid_bytes(session_id);
   auto bill = std::make_shared<driver::Bill>(terms);
-  std::map<std::pair<NodeId, Span>, std::uint64_t> logged;
+  std::map<std::pair<NodeId, Span>, wire::TokenCounts> logged;
   const auto add = [&](const WorkSegment& segment, bool prompt) {
     for (const WorkHop& hop : segment.route) {
       const Result<NodeId> node = parse_node_id(hop.node_id);
       if (!node) continue;  // the operator's own
       bill->expect(*node, hop.layers, prompt ? segment.tokens : 0, prompt ? 0 : segment.tokens);
-      if (!prompt) logged[{*node, hop.layers}] += segment.tokens;
+      wire::TokenCounts& counts = logged[{*node, hop.layers}];
+      (prompt ? counts.prefill : counts.decode) += segment.tokens;
     }
   };
   for (const WorkSegment& segment : log.prompt) add(segment, true);
   for (const WorkSegment& segment : log.output) add(segment, false);
-  for (auto& [place, tokens] : logged) {
+  for (auto& [place, counts] : logged) {
+    const wire::TokenCounts owed = counts;
     for (const wire::Receipt& receipt : heard) {
-      const std::uint64_t claimed = receipt.counts.decode;
-      const bool is_of_it = receipt.node_id == place.first && receipt.span == place.second;
-      if (!is_of_it || claimed <= tokens || claimed > tokens + kOnItsWay) continue;
-      bill->expect(place.first, place.second, 0, std::uint32_t(claimed - tokens));
-      tokens = claimed;
+      if (receipt.node_id != place.first || receipt.span != place.second) continue;
+      const std::uint64_t prefill = std::max(receipt.counts.prefill, counts.prefill);
+      const std::uint64_t decode = std::max(receipt.counts.decode, counts.decode);
+      if (prefill > owed.prefill + again.prompt_tokens) continue;
+      if (owed.decode == 0 || decode > owed.decode + again.tokens + kOnItsWay) continue;
+      bill->expect(place.first, place.second, std::uint32_t(prefill - counts.prefill),
+                   std::uint32_t(decode - counts.decode));
+      counts.prefill = prefill;
+      counts.decode = decode;
     }
   }
   const std::lock_guard lock(mutex_);

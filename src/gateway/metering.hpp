@@ -23,6 +23,13 @@
 
 namespace farmesh::gateway {
 
+/// What a resumed session's nodes did once more, and earlier sessions of its request were charged
+/// for: in receipts, and in no log. At most.
+struct DoneAgain {
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t tokens = 0;
+};
+
 class Metering {
  public:
   /// `store` null: nothing is written. `metrics` outlives this.
@@ -36,9 +43,11 @@ class Metering {
 
   /// The same for a session that an earlier process drove, by its log; its nodes have a while to
   /// come back with their receipts. `heard`: what they have said of it by now. It is agreed with
-  /// where it goes beyond the log by no more than what was on its way between nodes at the end.
+  /// where it goes beyond the log by no more than what was on its way between nodes at the end, and
+  /// than `again`.
   std::shared_ptr<driver::Bill> expect(const std::string& session_id, const WorkLog& log,
-                                       std::span<const wire::Receipt> heard = {});
+                                       std::span<const wire::Receipt> heard = {},
+                                       const DoneAgain& again = {});
 
   /// Writes the receipts that came since the last call; what the ledger cannot take now is tried
   /// again with the next.
