@@ -19,43 +19,65 @@ namespace {
 constexpr std::uint32_t kRows[] = {1, 8, 32, 512};
 constexpr std::uint32_t kContext = 4'096;
 
-/// What bounds a kernel: both measured before it.
-struct Limits {
-  double bytes = 0;       // a second
-  double operations = 0;  // a second, of the kind that the kernel's weights take
-};
-
+/// A row is written once all kernels have run: its limits are medians over that time.
 class KernelBench {
  public:
   explicit KernelBench(int threads) : threads_(threads), memory_(threads) {}
 
-  Result<void> append(BenchRow row, model::KernelTrial trial, bool bytes, Rows& rows) {
+  Result<void> run(BenchRow row, model::KernelTrial trial, bool bytes) {
     trial.threads = threads_;
+    bandwidths_.push_back(memory_.measure());
     const model::ArithmeticRates rates = model::measure_arithmetic(threads_);
-    const Limits limits{memory_.measure(), bytes && rates.i8 > 0 ? rates.i8 : rates.f32};
+    f32_.push_back(rates.f32);
+    i8_.push_back(rates.i8);
     const Result<model::KernelFigures> figures = model::try_kernel(trial);
     if (!figures) return figures.error();
-    const double reading = figures->bytes / limits.bytes;
-    const double computing = figures->operations / limits.operations;
-    const bool memory_bound = reading >= computing;
-    row.bench = "kernels";
-    row.value = (memory_bound ? figures->bytes : figures->operations) / figures->seconds / 1e9;
-    row.beside = fmt::format("{}; {:.1f} MB, {:.0f} µs", memory_bound ? "memory" : "arithmetic",
-                             figures->bytes / 1e6, figures->seconds * 1e6);
-    row.other = (memory_bound ? limits.bytes : limits.operations) / 1e9;
-    row.unit = memory_bound ? "GB/s" : "Gop/s";
-    rows.push_back(std::move(row));
+    runs_.push_back({std::move(row), *figures, bytes && rates.i8 > 0});
     return {};
   }
 
+  Rows rows() const {
+    Rows rows;
+    if (runs_.empty()) return rows;
+    const double bandwidth = median(bandwidths_);
+    const double f32 = median(f32_);
+    const double i8 = median(i8_);
+    for (const KernelRun& run : runs_) {
+      rows.push_back(row_of(run, bandwidth, run.bytes ? i8 : f32));
+    }
+    return rows;
+  }
+
  private:
+  struct KernelRun {
+    BenchRow row;
+    model::KernelFigures figures;
+    bool bytes;  // computed in dots of bytes
+  };
+
+  /// Beside whichever of both limits, each a second, binds it.
+  static BenchRow row_of(const KernelRun& run, double bandwidth, double operations) {
+    const model::KernelFigures& figures = run.figures;
+    const bool memory_bound = figures.bytes / bandwidth >= figures.operations / operations;
+    BenchRow row = run.row;
+    row.bench = "kernels";
+    row.value = (memory_bound ? figures.bytes : figures.operations) / figures.seconds / 1e9;
+    row.beside = fmt::format("{}; {:.1f} MB, {:.0f} µs", memory_bound ? "memory" : "arithmetic",
+                             figures.bytes / 1e6, figures.seconds * 1e6);
+    row.other = (memory_bound ? bandwidth : operations) / 1e9;
+    row.unit = memory_bound ? "GB/s" : "Gop/s";
+    return row;
+  }
+
   int threads_;
   model::BandwidthProbe memory_;
+  std::vector<double> bandwidths_, f32_, i8_;
+  std::vector<KernelRun> runs_;
 };
 
 /// A layer's widest product, for few rows and many.
-Result<void> append_products(KernelBench& bench, const std::string& shape,
-                             const model::ModelConfig& config, Precision precision, Rows& rows) {
+Result<void> run_products(KernelBench& bench, const std::string& shape,
+                          const model::ModelConfig& config, Precision precision) {
   const bool bytes = precision == Precision::int8 || precision == Precision::int4;
   const std::uint32_t outs = (config.gated_mlp ? 2 : 1) * config.intermediate_size;
   for (const std::uint32_t count : kRows) {
@@ -64,26 +86,25 @@ Result<void> append_products(KernelBench& bench, const std::string& shape,
     row.what = fmt::format("{} {} x {}, {} row{}", name(precision), config.hidden_size, outs, count,
                            count == 1 ? "" : "s");
     const model::ProductTrial product{precision, count, config.hidden_size, outs};
-    const Result<void> done = bench.append(std::move(row), {product, 1}, bytes, rows);
+    const Result<void> done = bench.run(std::move(row), {product, 1}, bytes);
     if (!done) return done;
   }
   return {};
 }
 
-Result<void> append_attention(KernelBench& bench, const std::string& shape,
-                              const model::ModelConfig& config, KvFormat kv, Rows& rows) {
+Result<void> run_attention(KernelBench& bench, const std::string& shape,
+                           const model::ModelConfig& config, KvFormat kv) {
   BenchRow row;
   row.shape = shape;
   row.what = fmt::format("attention at {}, {} kv", kContext, name(kv));
   const model::AttentionTrial attention{kv, config.num_heads, config.num_kv_heads, config.head_dim,
                                         kContext};
-  return bench.append(std::move(row), {attention, 1}, false, rows);
+  return bench.run(std::move(row), {attention, 1}, false);
 }
 
 }  // namespace
 
 Result<Rows> bench_kernels(const BenchOptions& options) {
-  Rows rows;
   KernelBench bench(options.threads);
   for (const std::string& shape : options.shapes) {
     const Result<std::string> folder = synthetic_model(options, shape);
@@ -93,15 +114,15 @@ Result<Rows> bench_kernels(const BenchOptions& options) {
     const Waiting waiting("kernels, " + shape);
     for (const Precision precision :
          asked_or(options.precisions, {Precision::bf16, Precision::int8, Precision::int4})) {
-      const Result<void> done = append_products(bench, shape, *config, precision, rows);
+      const Result<void> done = run_products(bench, shape, *config, precision);
       if (!done) return done.error();
     }
     for (const KvFormat kv : asked_or(options.kvs, {KvFormat::bf16, KvFormat::int8})) {
-      const Result<void> done = append_attention(bench, shape, *config, kv, rows);
+      const Result<void> done = run_attention(bench, shape, *config, kv);
       if (!done) return done.error();
     }
   }
-  return rows;
+  return bench.rows();
 }
 
 }  // namespace farmesh::cli

@@ -20,11 +20,12 @@ namespace {
 using kernels::kLanes;
 
 constexpr std::uint64_t kColdBytes = 256ULL << 20;  // far more than caches hold
+constexpr std::uint64_t kMostCopies = 1'024;        // a large one is a mapping of its own
 constexpr double kSeconds = 0.4;                    // of runs
 constexpr std::size_t kLeastRuns = 5;
 
 std::uint64_t copies_of(std::uint64_t bytes) {
-  return std::max<std::uint64_t>(1, (kColdBytes + bytes - 1) / bytes);
+  return std::min((kColdBytes + bytes - 1) / bytes, kMostCopies);
 }
 
 /// Median seconds of run(i), i counting up.
