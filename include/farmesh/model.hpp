@@ -82,7 +82,7 @@ struct PeerStatus {
 struct ModelSummary {
   std::string model_id;
   std::string model_hash;      // 64 hexadecimal digits; empty while only peers could tell
-  std::string numerics_class;  // such as "bf16/exact-1/fma"; equal classes give equal tokens
+  std::string numerics_class;  // such as "bf16/exact-2/fma"; equal classes give equal tokens
   std::string architecture;
   std::uint32_t num_layers = 0;
   std::uint32_t hidden_size = 0;

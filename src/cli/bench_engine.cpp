@@ -237,7 +237,6 @@ Result<void> append_decode(const BenchOptions& options, const std::string& shape
 
 Result<void> append_prefill(const BenchOptions& options, const std::string& shape,
                             Precision precision, Rows& rows) {
-  const bool quantised = precision == Precision::int8 || precision == Precision::int4;
   std::vector<LoadShape> loads;
   for (const std::uint32_t context : asked_or(options.contexts, {0})) {
     for (const std::uint32_t tokens : asked_or(options.prompts, {512})) {
@@ -253,11 +252,10 @@ Result<void> append_prefill(const BenchOptions& options, const std::string& shap
     if (loads[i].context > 0) return Result<void>();
     return rivals[i].take({1, loads[i].rows_each, 1}, &RivalSpeed::prefill);
   };
-  bool bytes = false;
+  model::ArithmeticLimit limit;
   const auto probe = [&] {
-    const model::ArithmeticRates rates = model::measure_arithmetic(options.threads);
-    bytes = quantised && rates.i8 > 0.0;
-    return bytes ? rates.i8 : rates.f32;
+    limit = model::measure_arithmetic(options.threads).limit_of(precision);
+    return limit.rate;
   };
   const auto measured = measure(options, *engines, loads, probe, run_rivals);
   if (!measured) return measured.error();
@@ -268,8 +266,7 @@ Result<void> append_prefill(const BenchOptions& options, const std::string& shap
     const Measured& at = (*measured)[i];
     BenchRow row{"prefill", shape, named(precision, load)};
     row.value = load.rows_each / at.step_seconds;
-    row.beside = fmt::format("{} at {:.0f} Gop/s", bytes ? "int8 dots" : "f32 multiply-adds",
-                             at.limit / 1e9);
+    row.beside = fmt::format("{} at {:.0f} Gop/s", limit.name, at.limit / 1e9);
     row.other = load.rows_each * at.limit / operations;
     row.unit = "tokens/s";
     if (which == 0) rivals[i / engines->size()].append_to(row, kPrefillFloor);

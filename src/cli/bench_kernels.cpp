@@ -24,15 +24,14 @@ class KernelBench {
  public:
   explicit KernelBench(int threads) : threads_(threads), memory_(threads) {}
 
-  Result<void> run(BenchRow row, model::KernelTrial trial, bool bytes) {
+  /// What is computed in `precision` stands beside its arithmetic.
+  Result<void> run(BenchRow row, model::KernelTrial trial, Precision precision) {
     trial.threads = threads_;
     bandwidths_.push_back(memory_.measure());
-    const model::ArithmeticRates rates = model::measure_arithmetic(threads_);
-    f32_.push_back(rates.f32);
-    i8_.push_back(rates.i8);
+    rates_.push_back(model::measure_arithmetic(threads_));
     const Result<model::KernelFigures> figures = model::try_kernel(trial);
     if (!figures) return figures.error();
-    runs_.push_back({std::move(row), *figures, bytes && rates.i8 > 0});
+    runs_.push_back({std::move(row), *figures, precision});
     return {};
   }
 
@@ -40,10 +39,12 @@ class KernelBench {
     Rows rows;
     if (runs_.empty()) return rows;
     const double bandwidth = median(bandwidths_);
-    const double f32 = median(f32_);
-    const double i8 = median(i8_);
     for (const KernelRun& run : runs_) {
-      rows.push_back(row_of(run, bandwidth, run.bytes ? i8 : f32));
+      std::vector<double> limits;
+      for (const model::ArithmeticRates& rates : rates_) {
+        limits.push_back(rates.limit_of(run.precision).rate);
+      }
+      rows.push_back(row_of(run, bandwidth, median(std::move(limits))));
     }
     return rows;
   }
@@ -52,7 +53,7 @@ class KernelBench {
   struct KernelRun {
     BenchRow row;
     model::KernelFigures figures;
-    bool bytes;  // computed in dots of bytes
+    Precision precision;
   };
 
   /// Beside whichever of both limits, each a second, binds it.
@@ -71,14 +72,14 @@ class KernelBench {
 
   int threads_;
   model::BandwidthProbe memory_;
-  std::vector<double> bandwidths_, f32_, i8_;
+  std::vector<double> bandwidths_;
+  std::vector<model::ArithmeticRates> rates_;
   std::vector<KernelRun> runs_;
 };
 
 /// A layer's widest product, for few rows and many.
 Result<void> run_products(KernelBench& bench, const std::string& shape,
                           const model::ModelConfig& config, Precision precision) {
-  const bool bytes = precision == Precision::int8 || precision == Precision::int4;
   const std::uint32_t outs = (config.gated_mlp ? 2 : 1) * config.intermediate_size;
   for (const std::uint32_t count : kRows) {
     BenchRow row;
@@ -86,7 +87,7 @@ Result<void> run_products(KernelBench& bench, const std::string& shape,
     row.what = fmt::format("{} {} x {}, {} row{}", name(precision), config.hidden_size, outs, count,
                            count == 1 ? "" : "s");
     const model::ProductTrial product{precision, count, config.hidden_size, outs};
-    const Result<void> done = bench.run(std::move(row), {product, 1}, bytes);
+    const Result<void> done = bench.run(std::move(row), {product, 1}, precision);
     if (!done) return done;
   }
   return {};
@@ -99,7 +100,7 @@ Result<void> run_attention(KernelBench& bench, const std::string& shape,
   row.what = fmt::format("attention at {}, {} kv", kContext, name(kv));
   const model::AttentionTrial attention{kv, config.num_heads, config.num_kv_heads, config.head_dim,
                                         kContext};
-  return bench.run(std::move(row), {attention, 1}, false);
+  return bench.run(std::move(row), {attention, 1}, Precision::f32);
 }
 
 }  // namespace

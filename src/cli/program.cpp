@@ -44,7 +44,8 @@ Environment:
   ESCROW_CONTRACT_ADDRESS  as --escrow of payout and ledger
   DEFAULT_MODEL_ID       a flag of coordinator, as docs/cli.md lists them
   FARMESH_TORCH_LIBRARY  the compute engine; default libfarmesh_torch.so beside the program
-  FARMESH_ISA            avx512vnni, avx512, avx2 or portable kernels; default the CPU's best
+  FARMESH_ISA            avx512bf16, avx512vnni, avx512, avx2 or portable kernels; default the
+                         CPU's best
   NO_COLOR               any value: no colours
 
 Exit codes: 0 done, 1 failure, 2 wrong use, 3 the model cannot be used, 4 no peer serves it,

@@ -36,7 +36,7 @@ std::string without_slash(std::string text) {
   return text;
 }
 
-/// "fp32" of "f32/exact-1/fma".
+/// "fp32" of "f32/exact-2/fma".
 std::string quantization(const std::string& numerics_class) {
   const std::string precision = numerics_class.substr(0, numerics_class.find('/'));
   if (precision == "f32") return "fp32";

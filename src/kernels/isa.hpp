@@ -9,8 +9,9 @@
 
 namespace farmesh::kernels {
 
-enum class Isa : std::uint8_t { portable, avx2, avx512, avx512vnni };
-inline constexpr Isa kIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni};
+enum class Isa : std::uint8_t { portable, avx2, avx512, avx512vnni, avx512bf16 };
+inline constexpr Isa kIsas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni,
+                                Isa::avx512bf16};
 
 std::string_view name(Isa isa) noexcept;
 std::optional<Isa> isa_from_name(std::string_view name) noexcept;

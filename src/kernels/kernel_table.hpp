@@ -5,6 +5,10 @@
 // fused multiply-adds; reductions keep 16 lanes and fold them as a fixed tree. Hence the bits do
 // not depend on rows per call, on threads, or on the instruction set.
 //
+// With bf16 weights the inputs are rounded to bf16 too, and inputs 2i + 1 and 2i of an output are
+// added in this order, each with one rounding, subnormal numbers taken as zeros: what AVX-512 BF16
+// computes (VDPBF16PS in Intel's manual of instructions), and others in steps.
+//
 // All functions are pure over the memory they are given and may run concurrently on disjoint
 // outputs. Pointers need no alignment. Counts are elements, not bytes.
 #pragma once
@@ -35,7 +39,7 @@ inline constexpr int kActs = 4;
 
 /// y = x W^T + bias.
 struct ProductArgs {
-  const void* x = nullptr;  // as KernelTable::pack_rows or quantise_rows writes them
+  const void* x = nullptr;  // as KernelTable::pack_rows_* or quantise_rows writes them
   float* y = nullptr;       // [rows, outs]
   std::int64_t y_stride = 0;
   std::int64_t rows = 0;
@@ -102,17 +106,20 @@ struct KernelTable {
   std::int64_t quant_rows = 0;      // the same for quantised weights
   std::int64_t attention_rows = 0;  // query vectors one call of attention_* takes at most
 
-  /// Packs groups [begin, end) of at most product_rows rows, for product_*: [rows * cols] in all.
-  void (*pack_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                    std::int64_t begin, std::int64_t end, float* packed) = nullptr;
+  /// Packs groups [begin, end) of at most product_rows rows, for product_f32: [rows * cols] in all.
+  void (*pack_rows_f32)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+                        std::int64_t begin, std::int64_t end, void* packed) = nullptr;
+  /// The same for product_bf16: at most 4 bytes for each input, of an even number of them.
+  void (*pack_rows_bf16)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+                         std::int64_t begin, std::int64_t end, void* packed) = nullptr;
   /// Panels [begin, end): outputs [begin * kLanes, min(outs, end * kLanes)).
   void (*product_f32)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
   void (*product_bf16)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
 
-  /// As pack_rows, for product_int8 and product_int4, in groups of at most quant_rows rows: each
+  /// As pack_rows_*, for product_int8 and product_int4, in groups of at most quant_rows rows: each
   /// input rounded to a 127th of the largest of its group; [rows * groups_of(cols) * kGroupWords].
   void (*quantise_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                        std::int64_t begin, std::int64_t end, std::uint32_t* packed) = nullptr;
+                        std::int64_t begin, std::int64_t end, void* packed) = nullptr;
   /// The sum within a group is exact, in integers; over the groups it is taken in sequence.
   void (*product_int8)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
   void (*product_int4)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;

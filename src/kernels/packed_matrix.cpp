@@ -241,19 +241,18 @@ float dequantised(WeightFormat format, const std::uint8_t* panel, std::int64_t l
 const void* packed_rows(ThreadPool& pool, const KernelTable& table, RowsView x,
                         const PackedMatrix& matrix) {
   const bool quantise = quantised(matrix.format());
+  const bool exact = matrix.format() == WeightFormat::f32;
   const std::int64_t cols = matrix.cols();
-  if (!quantise && x.rows == 1) return x.data;  // one row is packed as it is
-  const std::int64_t row_words = quantise ? groups_of(cols) * kGroupWords : cols;
+  if (exact && x.rows == 1) return x.data;  // one row is packed as it is
+  const std::int64_t row_words = quantise ? groups_of(cols) * kGroupWords : (cols + 1) / 2 * 2;
+  const auto pack = quantise ? table.quantise_rows
+                    : exact  ? table.pack_rows_f32
+                             : table.pack_rows_bf16;
   float* packed = pool.shared_scratch(x.rows * row_words);
   const std::int64_t most = quantise ? table.quant_rows : table.product_rows;
   const std::int64_t groups = (x.rows + most - 1) / most;
   pool.for_each(groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    if (quantise) {
-      table.quantise_rows(x.data, x.stride, x.rows, cols, begin, end,
-                          reinterpret_cast<std::uint32_t*>(packed));
-    } else {
-      table.pack_rows(x.data, x.stride, x.rows, cols, begin, end, packed);
-    }
+    pack(x.data, x.stride, x.rows, cols, begin, end, packed);
   });
   return packed;
 }

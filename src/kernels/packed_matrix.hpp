@@ -83,8 +83,9 @@ struct RowsView {
 };
 
 /// y = x W^T + bias over all threads. x: [rows, cols]; y: [rows, outs]; bias: [outs rounded up
-/// to kLanes], or null. Every output is one sum in the order of the inner dimension. For quantised
-/// weights the rows are quantised first, each group of inputs by itself.
+/// to kLanes], or null. Every output is one sum in the order of the inner dimension. With bf16
+/// weights the rows are rounded to bf16 first, with quantised ones they are quantised, each group
+/// of inputs by itself.
 void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const PackedMatrix& matrix,
               const float* bias, RowsView y);
 

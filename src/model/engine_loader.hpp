@@ -49,8 +49,8 @@ class EnginePreparation {
 /// Loads the weights that `options` asks for and returns an engine that owns them.
 /// Fails with engine_unavailable (library missing, of another build, another libtorch is already in
 /// the process, or this one knows no such device), config_mismatch (a tensor is absent or has
-/// another shape), model_unsupported, invalid_argument, out_of_memory. `FARMESH_TORCH_LIBRARY` names
-/// the library to open; unset: beside this library or program, then the loader's search path.
+/// another shape), model_unsupported, invalid_argument, out_of_memory. `FARMESH_TORCH_LIBRARY`
+/// names the library to open; unset: beside this library or program, then the loader's search path.
 Result<std::unique_ptr<StageEngine>> load_engine(const ModelConfig& config,
                                                  const WeightSource& weights,
                                                  const EngineOptions& options);

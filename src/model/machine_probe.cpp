@@ -112,6 +112,20 @@ __attribute__((target("avx512f,avx512vnni"))) int dot_bytes_512(std::uint64_t re
   return _mm512_cvtsi512_si32(sums[0]);
 }
 
+__attribute__((target("avx512f,avx512bf16"))) float dot_bf16_512(std::uint64_t repeats) {
+  __m512 sums[16];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  __m512i a = _mm512_set1_epi16(0x3f80);
+  __m512i b = _mm512_set1_epi16(0x3a83);
+  for (std::uint64_t i = 0; i < repeats; ++i) {
+    asm volatile("" : "+v"(a), "+v"(b));
+#pragma GCC unroll 16
+    for (__m512& sum : sums) sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+  }
+  for (int i = 1; i < 16; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+
 #endif
 
 using Line = std::uint64_t __attribute__((vector_size(64)));
@@ -185,6 +199,13 @@ void BandwidthProbe::read(int part) {
   sink_ += all[0] ^ all[7];
 }
 
+ArithmeticLimit ArithmeticRates::limit_of(Precision precision) const noexcept {
+  const bool narrow = precision == Precision::int8 || precision == Precision::int4;
+  if (narrow && i8 > 0.0) return {"int8 dots", i8};
+  if (precision == Precision::bf16 && bf16 > 0.0) return {"bf16 dots", bf16};
+  return {"f32 multiply-adds", f32};
+}
+
 ArithmeticRates measure_arithmetic(int threads) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -196,12 +217,15 @@ ArithmeticRates measure_arithmetic(int threads) {
   } else {
     rates.f32 = rate_of(threads, 16 * 4 * 2, multiply_add_plain);
   }
+  if (__builtin_cpu_supports("avx512bf16")) {
+    rates.bf16 = rate_of(threads, 16 * 32 * 2, dot_bf16_512);
+  }
   if (__builtin_cpu_supports("avx512vnni")) {
     rates.i8 = rate_of(threads, 16 * 64 * 2, dot_bytes_512);
   }
   return rates;
 #else
-  return {rate_of(threads, 16 * 4 * 2, multiply_add_plain), 0.0};
+  return {rate_of(threads, 16 * 4 * 2, multiply_add_plain), 0.0, 0.0};
 #endif
 }
 

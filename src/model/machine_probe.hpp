@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <farmesh/types.hpp>
+
 namespace farmesh::model {
 
 /// Reads memory far larger than any cache, each thread its own part in four streams, as a product
@@ -28,11 +30,20 @@ class BandwidthProbe {
   std::atomic<std::uint64_t> sink_{0};
 };
 
+struct ArithmeticLimit {
+  const char* name = "";
+  double rate = 0.0;  // operations a second
+};
+
 /// Multiplications and additions a second, each counted, of all threads together, in registers
 /// and independent of each other.
 struct ArithmeticRates {
-  double f32 = 0.0;  // fused multiply-adds of f32
-  double i8 = 0.0;   // dots of bytes into 32 bits; 0 where the CPU has no such instruction
+  double f32 = 0.0;   // fused multiply-adds of f32
+  double bf16 = 0.0;  // dots of bf16 into f32; 0 where the CPU has no such instruction
+  double i8 = 0.0;    // dots of bytes into 32 bits; 0 where it has none
+
+  /// What bounds a product of these weights.
+  ArithmeticLimit limit_of(Precision precision) const noexcept;
 };
 ArithmeticRates measure_arithmetic(int threads);
 

@@ -97,7 +97,7 @@ struct EngineInfo {
   std::uint64_t page_bytes = 0;    // one page over all held layers
   std::uint64_t weight_bytes = 0;  // resident weights
   std::uint64_t step_bytes = 0;    // of them, what a step reads: no embedding table of its own
-  std::string numerics_class;      // such as "bf16/exact-1/fma", "bf16/fused/torch-2.9.0/cuda"
+  std::string numerics_class;      // such as "bf16/exact-2/fma", "bf16/fused/torch-2.9.0/cuda"
 };
 
 /// One session's consecutive rows in a batch.

@@ -44,7 +44,7 @@ using farmesh::NodeId;
 struct Service {
   std::string model_id;        // display name
   ModelHash model_hash;        // all zero: none
-  std::string numerics_class;  // such as "bf16/exact-1/fma"
+  std::string numerics_class;  // such as "bf16/exact-2/fma"
   Span span;                   // layers held
   bool head = false;           // offers generate
   std::uint32_t num_layers = 0;

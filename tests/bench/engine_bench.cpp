@@ -161,19 +161,20 @@ void bench_engine(const Settings& settings) {
 
   const bool gpu = settings.device.kind != DeviceKind::cpu;
   BandwidthProbe probe(settings.threads);
-  std::vector<double> bandwidth, f32, i8;
+  std::vector<double> bandwidth, products;  // a second
+  const char* of = settings.precision == Precision::f32 ? "products of f32" : "products of bf16";
   const auto measure = [&] {  // what the device gives now
     if (gpu) {
       const DeviceSpeed speed = library.speed(settings.device);
       bandwidth.push_back(speed.bytes_per_second);
-      f32.push_back(settings.precision == Precision::f32 ? speed.f32_per_second
-                                                         : speed.bf16_per_second);
+      products.push_back(settings.precision == Precision::f32 ? speed.f32_per_second
+                                                              : speed.bf16_per_second);
       return;
     }
     bandwidth.push_back(probe.measure());
-    const ArithmeticRates rates = measure_arithmetic(settings.threads);
-    f32.push_back(rates.f32);
-    i8.push_back(rates.i8);
+    const ArithmeticLimit limit = measure_arithmetic(settings.threads).limit_of(settings.precision);
+    products.push_back(limit.rate);
+    of = limit.name;
   };
   std::vector<std::vector<double>> decode(decodes.size()), prefill(prefills.size());
   for (int round = 0; round < settings.rounds; ++round) {
@@ -188,14 +189,10 @@ void bench_engine(const Settings& settings) {
     }
   }
   const double memory = median(bandwidth);
-  if (gpu) {
-    std::printf("%s: memory %.1f GB/s, products of %s %.0f Gop/s\n", name(settings.device).c_str(),
-                memory / 1e9, settings.precision == Precision::f32 ? "f32" : "bf16",
-                median(f32) / 1e9);
-  } else {
-    std::printf("%d threads: memory %.1f GB/s, f32 %.0f and int8 %.0f Gop/s\n", settings.threads,
-                memory / 1e9, median(f32) / 1e9, median(i8) / 1e9);
-  }
+  const std::string where =
+      gpu ? name(settings.device) : std::to_string(settings.threads) + " threads";
+  std::printf("%s: memory %.1f GB/s, %s %.0f Gop/s\n", where.c_str(), memory / 1e9, of,
+              median(products) / 1e9);
   double single = 0.0;
   for (std::size_t i = 0; i < decodes.size(); ++i) {
     const double time = median(decode[i]);
@@ -214,7 +211,7 @@ void bench_engine(const Settings& settings) {
     const double rate = step_operations(config, prefills[i]) / time;
     std::printf("prefill %3u tokens: %8.1f tokens/s  %5.0f Gop/s (%3.0f%% of %s)\n",
                 prefills[i].rows_each, prefills[i].rows_each / time, rate / 1e9,
-                100.0 * rate / median(f32), gpu ? "its products" : "f32");
+                100.0 * rate / median(products), of);
   }
 }
 

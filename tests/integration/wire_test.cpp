@@ -160,7 +160,7 @@ TEST_SUITE("integration/wire") {
       CHECK(longest_text(packet) < 32);  // a node's id in an address alone has 64
       CHECK_FALSE(packet.starts_with("FMSH"));
       preambles += packet.starts_with("FMRELAY1") ? 1 : 0;
-      for (const char* word : {"farmesh", "exact-1", "/p2p-circuit", "127.0.0.1", "Once upon"}) {
+      for (const char* word : {"farmesh", "exact-2", "/p2p-circuit", "127.0.0.1", "Once upon"}) {
         CAPTURE(word);
         CHECK(packet.find(word) == std::string::npos);
       }

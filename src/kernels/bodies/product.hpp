@@ -12,21 +12,63 @@
 namespace farmesh::kernels {
 namespace {
 
-/// How a panel stores its weights: kSteps consecutive inputs of one output in each word.
+/// How a panel stores its weights: a word holds kSteps consecutive inputs of one output. Rows are
+/// packed as kInputs words of theirs beside each, and add() adds the i-th of them.
 struct F32Panel {
   using Word = float;
+  using Input = float;
+  using Weights = F16;
   static constexpr int kSteps = 1;
-  FARMESH_SIMD static void unpack(const Word* p, F16 (&w)[kSteps]) { w[0] = load(p); }
+  static constexpr int kInputs = 1;
+
+  struct Scope {};
+  FARMESH_SIMD static Weights load(const Word* p) { return kernels::load(p); }
+  FARMESH_SIMD static F16 broadcast(Input x) { return kernels::broadcast(x); }
+  FARMESH_SIMD static F16 add(Weights w, int, F16 x, F16 sum) { return fma(w, x, sum); }
+  FARMESH_SIMD static F16 add_bias(F16 sum, F16 bias) { return kernels::add(sum, bias); }
 };
 struct Bf16Panel {
   using Word = std::uint32_t;
   static constexpr int kSteps = 2;
-  FARMESH_SIMD static void unpack(const Word* p, F16 (&w)[kSteps]) {
+
+  using Scope = WithoutSubnormals;
+#ifdef FARMESH_BF16_DOTS
+  using Input = std::uint32_t;
+  using Weights = U16;
+  static constexpr int kInputs = 1;
+
+  FARMESH_SIMD static Weights load(const Word* p) { return load_pairs(p); }
+  FARMESH_SIMD static U16 broadcast(Input x) { return broadcast_pair(x); }
+  FARMESH_SIMD static F16 add(Weights w, int, U16 x, F16 sum) { return dot_pairs(w, x, sum); }
+  FARMESH_SIMD static void write(std::uint32_t pair, Input* to, std::int64_t) { *to = pair; }
+#else
+  using Input = float;
+  struct Weights {
+    F16 step[kSteps];
+  };
+  static constexpr int kInputs = kSteps;
+
+  FARMESH_SIMD static Weights load(const Word* p) {
     const U16 pairs = load_pairs(p);
-    w[0] = low_bf16(pairs);
-    w[1] = high_bf16(pairs);
+    return {{high_bf16(pairs), low_bf16(pairs)}};
   }
+  FARMESH_SIMD static F16 broadcast(Input x) { return kernels::broadcast(x); }
+  FARMESH_SIMD static F16 add(const Weights& w, int i, F16 x, F16 sum) {
+    return fma_normal(w.step[i], x, sum);
+  }
+  FARMESH_SIMD static void write(std::uint32_t pair, Input* to, std::int64_t rows) {
+    to[0] = __builtin_bit_cast(float, pair & 0xffff0000U);
+    to[rows] = __builtin_bit_cast(float, pair << 16);
+  }
+#endif
+  FARMESH_SIMD static F16 add_bias(F16 sum, F16 bias) { return add_normal(sum, bias); }
 };
+
+/// Words of a panel along an inner dimension of `cols`.
+template <class Panel>
+FARMESH_SIMD std::int64_t words_of(std::int64_t cols) {
+  return (cols + Panel::kSteps - 1) / Panel::kSteps;
+}
 
 /// As even as can be: 13 rows are groups of 7 and 6, not of 12 and 1.
 template <int kMost>
@@ -43,15 +85,46 @@ struct RowGroups {
   }
 };
 
-void pack_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-               std::int64_t begin, std::int64_t end, float* packed) {
+void pack_rows_f32(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+                   std::int64_t begin, std::int64_t end, void* packed) {
   const RowGroups<kTileRows> groups(rows);
   for (std::int64_t group = begin; group < end; ++group) {
     const std::int64_t size = groups.size(group);
     const float* from = x + groups.begin(group) * stride;
-    float* to = packed + groups.begin(group) * cols;
+    float* to = static_cast<float*>(packed) + groups.begin(group) * cols;
     for (std::int64_t k = 0; k < cols; ++k) {
       for (std::int64_t r = 0; r < size; ++r) *to++ = from[r * stride + k];
+    }
+  }
+}
+
+/// load_part() for any n, also none or more than all.
+FARMESH_SIMD F16 load_some(const float* p, std::int64_t n) {
+  return n <= 0 ? zero() : load_lanes(p, n < kLanes ? n : kLanes);
+}
+
+void pack_rows_bf16(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+                    std::int64_t begin, std::int64_t end, void* packed) {
+  using Panel = Bf16Panel;
+  constexpr float kSmallestNormal = 0x1p-126F;
+  const RowGroups<kTileRows> groups(rows);
+  const std::int64_t words = words_of<Panel>(cols);
+  for (std::int64_t group = begin; group < end; ++group) {
+    const std::int64_t size = groups.size(group);
+    const float* from = x + groups.begin(group) * stride;
+    auto* to = static_cast<Panel::Input*>(packed) + groups.begin(group) * words * Panel::kInputs;
+    for (std::int64_t k = 0; k < cols; k += kLanes) {
+      const std::int64_t pairs = words - k / 2 < kLanes / 2 ? words - k / 2 : kLanes / 2;
+      for (std::int64_t r = 0; r < size; ++r) {
+        const F16 row = load_some(from + r * stride + k, cols - k);
+        const F16 normal = select_less(abs(row), broadcast(kSmallestNormal), zero(), row);
+        alignas(64) std::uint32_t pair[kLanes / 2];
+        store_bf16_part(reinterpret_cast<std::uint16_t*>(pair), normal, kLanes);
+        for (std::int64_t i = 0; i < pairs; ++i) {
+          Panel::write(pair[i], to + i * Panel::kInputs * size + r, size);
+        }
+      }
+      to += kLanes / 2 * Panel::kInputs * size;
     }
   }
 }
@@ -87,42 +160,44 @@ FARMESH_SIMD void fetch_parked(const ProductArgs& a, const TilePlace& at, const 
 /// second cache into the first.
 template <class Panel, int MR, int NP>
 FARMESH_SIMD void fetch_near(const typename Panel::Word* word, std::int64_t panel_words,
-                             const float* x) {
+                             const typename Panel::Input* x) {
   constexpr int kWords = 12;   // ahead
-  constexpr int kFloats = 16;  // of a cache line
+  constexpr int kInputs = 16;  // of a cache line
 #pragma GCC unroll 16
   for (int p = 0; p < NP; ++p) prefetch(word + kWords * kLanes + p * panel_words);
-  const float* soon = x + kWords * Panel::kSteps * MR;
+  const typename Panel::Input* soon = x + kWords * Panel::kInputs * MR;
 #pragma GCC unroll 16
-  for (int i = 0; i < Panel::kSteps * MR; i += kFloats) prefetch(soon + i);
+  for (int i = 0; i < Panel::kInputs * MR; i += kInputs) prefetch(soon + i);
 }
 
-/// One word of each panel: kCount of its steps, for all rows. x: [kCount][MR].
-template <class Panel, int MR, int NP, int kCount>
+/// One word of each panel for all rows. x: [kInputs][MR].
+template <class Panel, int MR, int NP>
 FARMESH_SIMD void product_step(const typename Panel::Word* word, std::int64_t panel_words,
-                               const float* x, F16 (&acc)[MR][NP]) {
-  F16 weights[NP][Panel::kSteps];
+                               const typename Panel::Input* x, F16 (&acc)[MR][NP]) {
+  typename Panel::Weights weights[NP];
 #pragma GCC unroll 16
-  for (int p = 0; p < NP; ++p) Panel::unpack(word + p * panel_words, weights[p]);
+  for (int p = 0; p < NP; ++p) weights[p] = Panel::load(word + p * panel_words);
 #pragma GCC unroll 16
-  for (int s = 0; s < kCount; ++s) {
+  for (int i = 0; i < Panel::kInputs; ++i) {
 #pragma GCC unroll 16
     for (int r = 0; r < MR; ++r) {
-      const F16 input = broadcast(x[s * MR + r]);
+      const auto input = Panel::broadcast(x[i * MR + r]);
 #pragma GCC unroll 16
-      for (int p = 0; p < NP; ++p) acc[r][p] = fma(weights[p][s], input, acc[r][p]);
+      for (int p = 0; p < NP; ++p) acc[r][p] = Panel::add(weights[p], i, input, acc[r][p]);
     }
   }
 }
 
+/// The units of `at` along the inner dimension are words.
 template <class Panel, int MR, int NP>
 void product_tile(const ProductArgs& a, const TilePlace& at) {
   using Word = typename Panel::Word;
-  constexpr int kSteps = Panel::kSteps;
-  const std::int64_t panel_words = (a.cols + kSteps - 1) / kSteps * kLanes;
-  const Word* w =
-      static_cast<const Word*>(a.panels) + at.panel * panel_words + at.begin / kSteps * kLanes;
-  const float* x = static_cast<const float*>(a.x) + at.row * a.cols + at.begin * MR;
+  using Input = typename Panel::Input;
+  constexpr int kInputs = Panel::kInputs;
+  const std::int64_t words = words_of<Panel>(a.cols);
+  const std::int64_t panel_words = words * kLanes;
+  const Word* w = static_cast<const Word*>(a.panels) + at.panel * panel_words + at.begin * kLanes;
+  const Input* x = static_cast<const Input*>(a.x) + (at.row * words + at.begin * MR) * kInputs;
   float* y = a.y + at.row * a.y_stride + at.panel * kLanes;
 
   F16 acc[MR][NP];
@@ -136,32 +211,29 @@ void product_tile(const ProductArgs& a, const TilePlace& at) {
   }
 
   fetch_parked<MR, NP>(a, at, y);
-  const std::int64_t words = (at.end - at.begin) / kSteps;
   // What follows the end of these panels is the start of the next ones, behind all NP of them.
-  const std::int64_t left = panel_words / kLanes - at.begin / kSteps - at.ahead;
+  const std::int64_t left = words - at.ahead;
   std::int64_t wait = at.pass;
-  for (std::int64_t i = 0; i < words; ++i) {
-    const Word* word = w + i * kLanes;
+  for (std::int64_t i = at.begin; i < at.end; ++i) {
     if (wait-- == 0) {
-      const Word* soon = word + at.ahead * kLanes + (i < left ? 0 : (NP - 1) * panel_words);
+      const Word* soon = w + at.ahead * kLanes + (i < left ? 0 : (NP - 1) * panel_words);
 #pragma GCC unroll 16
       for (int p = 0; p < NP; ++p) prefetch(soon + p * panel_words);
       wait = at.passes - 1;
     }
-    if (at.passes > 1) fetch_near<Panel, MR, NP>(word, panel_words, x + i * kSteps * MR);
-    product_step<Panel, MR, NP, kSteps>(word, panel_words, x + i * kSteps * MR, acc);
-  }
-  if ((at.end - at.begin) % kSteps != 0) {  // an odd inner dimension: the last word's first half
-    product_step<Panel, MR, NP, 1>(w + words * kLanes, panel_words, x + words * kSteps * MR, acc);
+    if (at.passes > 1) fetch_near<Panel, MR, NP>(w, panel_words, x);
+    product_step<Panel, MR, NP>(w, panel_words, x, acc);
+    w += kLanes;
+    x += kInputs * MR;
   }
 
-  const bool biased = at.end == a.cols && a.bias != nullptr;
+  const bool biased = at.end == words && a.bias != nullptr;
 #pragma GCC unroll 16
   for (int p = 0; p < NP; ++p) {
     const F16 bias = biased ? load(a.bias + (at.panel + p) * kLanes) : zero();
 #pragma GCC unroll 16
     for (int r = 0; r < MR; ++r) {
-      const F16 sum = biased ? add(acc[r][p], bias) : acc[r][p];
+      const F16 sum = biased ? Panel::add_bias(acc[r][p], bias) : acc[r][p];
       store_lanes(y + r * a.y_stride + p * kLanes, sum, lanes_of(a, at, p));
     }
   }
@@ -178,12 +250,13 @@ struct ExactKernel {
   static constexpr int kRowPanels = 4;
   // A block of weights stays in the second cache while all groups of a block of rows pass over it,
   // and so do those rows' inputs.
-  static constexpr std::int64_t kInnerBlock = 512;  // inputs; a multiple of kSteps
+  static constexpr std::int64_t kInnerBlock = 512 / Panel::kSteps;  // words, which are cache lines
   static constexpr std::int64_t kGroupBlock = 16;
-  static constexpr std::int64_t kAheadBlock = kInnerBlock / Panel::kSteps;  // words
-  static constexpr std::int64_t kAheadAlone = 32;  // words, which are cache lines
+  static constexpr std::int64_t kAheadBlock = kInnerBlock;
+  static constexpr std::int64_t kAheadAlone = 32;
 
-  FARMESH_SIMD static std::int64_t inner(const ProductArgs& a) { return a.cols; }
+  using Scope = typename Panel::Scope;
+  FARMESH_SIMD static std::int64_t inner(const ProductArgs& a) { return words_of<Panel>(a.cols); }
   template <int MR, int NP>
   static constexpr TileFunction tile() {
     return &product_tile<Panel, MR, NP>;
@@ -213,6 +286,7 @@ void tile_row_group(const ProductArgs& a, TilePlace at, std::int64_t rows, std::
 
 template <class Kernel>
 void product(const ProductArgs& a, std::int64_t begin, std::int64_t end) {
+  [[maybe_unused]] const typename Kernel::Scope scope;
   const RowGroups<Kernel::kRows> groups(a.rows);
   const std::int64_t inner_size = Kernel::inner(a);
   std::int64_t panel = begin;

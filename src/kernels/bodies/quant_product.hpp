@@ -145,6 +145,7 @@ struct QuantKernel {
   static constexpr std::int64_t kAheadBlock = kInnerBlock;
   static constexpr std::int64_t kAheadAlone = 2 * Panel::kStepsPerLine;
 
+  struct Scope {};
   FARMESH_SIMD static std::int64_t inner(const ProductArgs& a) { return groups_of(a.cols) / 2; }
   template <int MR, int NP>
   static constexpr TileFunction tile() {

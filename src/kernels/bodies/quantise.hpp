@@ -44,20 +44,16 @@ FARMESH_SIMD void quantise_group(F16 low, F16 high, std::uint32_t* to, std::int6
   to[(kGroup / 4 + 1) * rows] = static_cast<std::uint32_t>(-static_cast<std::int32_t>(sum));
 }
 
-/// load_part() for any n, also none or more than all.
-FARMESH_SIMD F16 load_some(const float* p, std::int64_t n) {
-  return n <= 0 ? zero() : load_lanes(p, n < kLanes ? n : kLanes);
-}
-
 void quantise_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                   std::int64_t begin, std::int64_t end, std::uint32_t* packed) {
+                   std::int64_t begin, std::int64_t end, void* packed) {
   const RowGroups<kQuantRows> groups(rows);
   const std::int64_t count = groups_of(cols);
   for (std::int64_t group = begin; group < end; ++group) {
     const std::int64_t size = groups.size(group);
     for (std::int64_t r = 0; r < size; ++r) {
       const float* from = x + (groups.begin(group) + r) * stride;
-      std::uint32_t* to = packed + groups.begin(group) * count * kGroupWords + r;
+      std::uint32_t* to =
+          static_cast<std::uint32_t*>(packed) + groups.begin(group) * count * kGroupWords + r;
       for (std::int64_t at = 0; at < count * kGroup; at += kGroup) {
         quantise_group(load_some(from + at, cols - at),
                        load_some(from + at + kLanes, cols - at - kLanes), to, size);

@@ -73,6 +73,21 @@ FARMESH_SIMD F16 exponent_from_low_bits(F16 x) {
   return {exponent_from_low_bits(x.a), exponent_from_low_bits(x.b)};
 }
 
+/// Subnormal operands and results count as zeros while one lives.
+class WithoutSubnormals {
+ public:
+  WithoutSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kFlushBits); }
+  WithoutSubnormals(const WithoutSubnormals&) = delete;
+  WithoutSubnormals& operator=(const WithoutSubnormals&) = delete;
+  ~WithoutSubnormals() { _mm_setcsr(before_); }
+
+ private:
+  static constexpr unsigned kFlushBits = 0x8040;  // FTZ and DAZ of MXCSR
+  unsigned before_;
+};
+FARMESH_SIMD F16 fma_normal(F16 a, F16 b, F16 c) { return fma(a, b, c); }
+FARMESH_SIMD F16 add_normal(F16 a, F16 b) { return add(a, b); }
+
 FARMESH_SIMD U16 load_pairs(const std::uint32_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};

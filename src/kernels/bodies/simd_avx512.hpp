@@ -58,7 +58,31 @@ FARMESH_SIMD F16 exponent_from_low_bits(F16 a) {
       _mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(127)), 23))};
 }
 
+/// Subnormal operands and results count as zeros while one lives.
+class WithoutSubnormals {
+ public:
+  WithoutSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kFlushBits); }
+  WithoutSubnormals(const WithoutSubnormals&) = delete;
+  WithoutSubnormals& operator=(const WithoutSubnormals&) = delete;
+  ~WithoutSubnormals() { _mm_setcsr(before_); }
+
+ private:
+  static constexpr unsigned kFlushBits = 0x8040;  // FTZ and DAZ of MXCSR
+  unsigned before_;
+};
+FARMESH_SIMD F16 fma_normal(F16 a, F16 b, F16 c) { return fma(a, b, c); }
+FARMESH_SIMD F16 add_normal(F16 a, F16 b) { return add(a, b); }
+
 FARMESH_SIMD U16 load_pairs(const std::uint32_t* p) { return {_mm512_loadu_si512(p)}; }
+#ifdef __AVX512BF16__
+#define FARMESH_BF16_DOTS
+FARMESH_SIMD U16 broadcast_pair(std::uint32_t x) {
+  return {_mm512_set1_epi32(static_cast<int>(x))};
+}
+FARMESH_SIMD F16 dot_pairs(U16 w, U16 x, F16 sum) {
+  return {_mm512_dpbf16_ps(sum.v, (__m512bh)w.v, (__m512bh)x.v)};
+}
+#endif
 FARMESH_SIMD F16 low_bf16(U16 a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(a.v, 16))}; }
 FARMESH_SIMD F16 high_bf16(U16 a) {
   return {

@@ -92,6 +92,20 @@ FARMESH_SIMD F16 exponent_from_low_bits(F16 a) {
   return each([&](int i) { return from_bits((to_bits(a.lane[i]) + 127) << 23); });
 }
 
+/// Subnormal operands and results of *_normal() count as zeros while one lives.
+struct WithoutSubnormals {};
+FARMESH_SIMD float normal(float x) {
+  return (to_bits(x) & 0x7f800000U) != 0 ? x : from_bits(to_bits(x) & 0x80000000U);
+}
+FARMESH_SIMD F16 fma_normal(F16 a, F16 b, F16 c) {
+  return each([&](int i) {
+    return normal(__builtin_fmaf(normal(a.lane[i]), normal(b.lane[i]), normal(c.lane[i])));
+  });
+}
+FARMESH_SIMD F16 add_normal(F16 a, F16 b) {
+  return each([&](int i) { return normal(normal(a.lane[i]) + normal(b.lane[i])); });
+}
+
 /// Each 32-bit word holds two bf16: inputs k (low half) and k + 1 (high half) of one output.
 FARMESH_SIMD U16 load_pairs(const std::uint32_t* p) {
   U16 r;

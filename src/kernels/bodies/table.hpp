@@ -16,7 +16,8 @@ constexpr KernelTable make_table(Isa isa) {
   table.isa = isa;
   table.product_rows = kTileRows;
   table.attention_rows = kTileRows;
-  table.pack_rows = &pack_rows;
+  table.pack_rows_f32 = &pack_rows_f32;
+  table.pack_rows_bf16 = &pack_rows_bf16;
   table.product_f32 = &product<ExactKernel<F32Panel>>;
   table.product_bf16 = &product<ExactKernel<Bf16Panel>>;
   table.quant_rows = kQuantRows;

@@ -17,7 +17,7 @@ namespace farmesh::model {
 namespace {
 
 // Raise when a kernel changes a bit: peers of different contracts must not share a session.
-constexpr const char* kExactContract = "/exact-1/fma";
+constexpr const char* kExactContract = "/exact-2/fma";
 
 constexpr int kLastCore = 1'023;  // of the masks that the system knows
 

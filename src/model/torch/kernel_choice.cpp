@@ -13,7 +13,7 @@ Result<kernels::Isa> chosen_isa() {
   if (!named || !kernels::usable(*named)) {
     return {Errc::config_invalid,
             "FARMESH_ISA=" + std::string(forced) +
-                ": not avx512vnni, avx512, avx2 or portable, or not of this CPU"};
+                ": not avx512bf16, avx512vnni, avx512, avx2 or portable, or not of this CPU"};
   }
   return *named;
 }

@@ -79,7 +79,7 @@ struct Node {
     facts.model_id = "demo";
     facts.layers = {1, 3};
     facts.num_layers = 4;
-    facts.numerics_class = "f32/exact-1/fma";
+    facts.numerics_class = "f32/exact-2/fma";
     facts.public_addr = "127.0.0.1:31330";
     facts.location = "DE-Berlin";
     facts.sign = [this](std::string_view domain, std::string_view message) {

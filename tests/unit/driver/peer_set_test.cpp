@@ -68,7 +68,7 @@ TEST_SUITE("driver/peer_set") {
     World world;
     world.add("a", {0, 6});
     world.connect();
-    world.add("b", {0, 6}).script.numerics_class = "bf16/exact-1";
+    world.add("b", {0, 6}).script.numerics_class = "bf16/exact-2";
     const auto failures = world.loop.run(world.set.connect_all(world.loop.after(5s)));
     REQUIRE(failures.size() == 1);
     CHECK(failures[0].second.code == Errc::numerics_mismatch);
@@ -78,11 +78,11 @@ TEST_SUITE("driver/peer_set") {
     World world;
     world.add("a", {0, 6});
     world.connect();
-    world.add("b", {0, 6}).script.numerics_class = "bf16/exact-1";
+    world.add("b", {0, 6}).script.numerics_class = "bf16/exact-2";
     static_cast<void>(world.loop.run(world.set.connect_all(world.loop.after(5s))));
     CHECK(world.set.view().size() == 1);
     REQUIRE(world.set.view(true).size() == 2);
-    CHECK(world.set.view(true)[1].numerics_class == "bf16/exact-1");
+    CHECK(world.set.view(true)[1].numerics_class == "bf16/exact-2");
     CHECK_FALSE(world.loop.run(world.set.connection("b:1", world.loop.after(5s))));
     CHECK(world.loop.run(world.set.connection("b:1", world.loop.after(5s), true)));
   }

@@ -48,7 +48,7 @@ class ScriptedModel final : public gateway::Model {
   gateway::ModelState state() const override {
     gateway::ModelState state;
     state.summary.model_hash = std::string(64, '0');
-    state.summary.numerics_class = "f32/exact-1/fma";
+    state.summary.numerics_class = "f32/exact-2/fma";
     state.summary.num_layers = 4;
     state.summary.hidden_size = 16;
     state.summary.context_tokens = context_tokens;

@@ -47,6 +47,12 @@ PackedMatrix pack(ThreadPool& pool, DType dtype, const Weights& w, std::int64_t 
   return PackedMatrix::pack(pool, kernel_table(best_isa()), format, {&rows, 1}, cols);
 }
 
+/// As a product with bf16 weights reads its inputs.
+std::vector<float> rounded(std::vector<float> x) {
+  for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+  return x;
+}
+
 /// Rows with a stride of cols + 3.
 std::vector<float> product(ThreadPool& pool, Isa isa, const PackedMatrix& matrix,
                            std::vector<float>& x, std::int64_t rows, const float* bias = nullptr) {
@@ -68,6 +74,7 @@ TEST_SUITE("kernels/product") {
         const Weights w = random_weights(random, dtype, outs, cols);
         const PackedMatrix matrix = pack(pool, dtype, w, outs, cols);
         std::vector<float> x = random.floats(rows * (cols + 3));
+        const std::vector<float> inputs = dtype == DType::bf16 ? rounded(x) : x;
         std::vector<float> bias = random.floats(outs + kLanes);
         for (const Isa isa : test::usable_isas()) {
           CAPTURE(name(isa));
@@ -79,7 +86,7 @@ TEST_SUITE("kernels/product") {
               double size = std::abs(sum);
               for (std::int64_t k = 0; k < cols; ++k) {
                 const double term = double{w.exact[static_cast<std::size_t>(o * cols + k)]} *
-                                    x[static_cast<std::size_t>(r * (cols + 3) + k)];
+                                    inputs[static_cast<std::size_t>(r * (cols + 3) + k)];
                 sum += term;
                 size += std::abs(term);
               }
@@ -115,6 +122,66 @@ TEST_SUITE("kernels/product") {
                                   x.begin() + (first + count) * (cols + 3));
           const auto y = product(four, isa, matrix, some, count);
           CHECK(std::equal(y.begin(), y.end(), expected.begin() + first * (outs + 1)));
+        }
+      }
+    }
+  }
+
+  TEST_CASE("bf16: pairs are added second product first, subnormal numbers are zeros") {
+    // Every number that bf16 has may be a weight or an input; most sums end as NaN or infinite, so
+    // that others are of numbers that lie close together.
+    Random random(5);
+    ThreadPool pool(1);
+    const std::int64_t rows = 7, outs = 19;
+    for (const std::uint32_t exponents : {3U, 20U, 60U, 256U}) {
+      for (const std::int64_t cols : {1, 2, 3, 6, 40}) {
+        const auto any = [&] {
+          const auto low = static_cast<std::int64_t>(127 - exponents / 2);
+          const auto exponent =
+              exponents == 256 ? random.below(256) : low + random.below(exponents);
+          const auto bits = static_cast<std::uint32_t>(random.below(2) << 31 | exponent << 23 |
+                                                       random.below(128) << 16);
+          return bf16_to_f32(static_cast<std::uint16_t>(bits >> 16));
+        };
+        Weights w{std::vector<float>(static_cast<std::size_t>(outs * cols)), {}, DType::bf16};
+        w.bytes.resize(w.exact.size() * 2 + 1);
+        for (std::size_t i = 0; i < w.exact.size(); ++i) {
+          w.exact[i] = any();
+          const std::uint16_t half = f32_to_bf16(w.exact[i]);
+          std::memcpy(w.bytes.data() + 1 + 2 * i, &half, 2);
+        }
+        const PackedMatrix matrix = pack(pool, DType::bf16, w, outs, cols);
+        std::vector<float> x(static_cast<std::size_t>(rows * (cols + 3)));
+        for (float& value : x) value = any();
+        const auto normal = [](float value) {
+          return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0F, value) : value;
+        };
+        std::vector<float> expected;
+        for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t o = 0; o < outs; ++o) {
+            float sum = 0.0F;
+            for (std::int64_t pair = 0; pair < cols; pair += 2) {
+              for (const std::int64_t k : {pair + 1, pair}) {
+                if (k >= cols) continue;
+                sum =
+                    normal(std::fma(normal(w.exact[static_cast<std::size_t>(o * cols + k)]),
+                                    normal(x[static_cast<std::size_t>(r * (cols + 3) + k)]), sum));
+              }
+            }
+            expected.push_back(sum);
+          }
+        }
+        for (const Isa isa : test::usable_isas()) {
+          CAPTURE(name(isa));
+          const auto y = product(pool, isa, matrix, x, rows);
+          for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t o = 0; o < outs; ++o) {
+              const float got = y[static_cast<std::size_t>(r * (outs + 1) + o)];
+              const float want = expected[static_cast<std::size_t>(r * outs + o)];
+              const bool equal = got == want || (std::isnan(got) && std::isnan(want));
+              REQUIRE_MESSAGE(equal, "" << got << " for " << want);
+            }
+          }
         }
       }
     }

@@ -88,11 +88,11 @@ TEST_SUITE("model/engine") {
     CHECK(info.vocab_size == 320);
     CHECK(info.page_tokens == 16);
     CHECK(info.page_bytes == 2 * (16 * 16 + 16 * 2 * 16) * 2);  // head_dim 8: values padded to 16
-    CHECK(info.numerics_class == "bf16/exact-1/fma");
+    CHECK(info.numerics_class == "bf16/exact-2/fma");
     CHECK((done == total && total == info.weight_bytes - 5 * 32 * 2));  // norms are held in f32
     const auto wide = test::load(tiny.config(), *tiny.model, whole(Precision::f32));
     CHECK(wide->info().residual == DType::f32);
-    CHECK(wide->info().numerics_class == "f32/exact-1/fma");
+    CHECK(wide->info().numerics_class == "f32/exact-2/fma");
     CHECK(wide->info().step_bytes == wide->info().weight_bytes - 320 * 32 * 4);
   }
 
@@ -103,10 +103,10 @@ TEST_SUITE("model/engine") {
     const std::uint64_t vocabulary = 2 * 320 * 64;
     const std::uint64_t layers = 2 * (64 + 32 + 2 * 64 + 32) * 64;
     const auto int8 = test::load(tiny.config(), *tiny.model, whole(Precision::int8));
-    CHECK(int8->info().numerics_class == "int8/exact-1/fma");
+    CHECK(int8->info().numerics_class == "int8/exact-2/fma");
     CHECK(int8->info().residual == DType::bf16);
     const auto int4 = test::load(tiny.config(), *tiny.model, whole(Precision::int4));
-    CHECK(int4->info().numerics_class == "int4/exact-1/fma");
+    CHECK(int4->info().numerics_class == "int4/exact-2/fma");
     CHECK(int4->info().residual == DType::bf16);
     CHECK(int8->info().weight_bytes == norms + (vocabulary + layers) * 34 / 32);
     CHECK(int4->info().weight_bytes == norms + vocabulary * 34 / 32 + layers * 18 / 32);
@@ -125,23 +125,23 @@ TEST_SUITE("model/engine") {
     const EngineInfo narrow = info(*demo, whole(), [](auto& o) { o.kv = KvFormat::int8; });
     CHECK(wide.page_bytes == 2 * (2 * 32 * 16 * 2) * 2);                 // layers, keys, values
     CHECK(narrow.page_bytes == 2 * (2 * (32 * 16 + 64) + 2 * 32 * 16));  // two scales a position
-    CHECK(narrow.numerics_class == "bf16/exact-1/fma/kv-int8");
+    CHECK(narrow.numerics_class == "bf16/exact-2/fma/kv-int8");
     CHECK(narrow.residual == DType::bf16);
 
     const auto class_of = [&](auto change) {
       return info(*tiny.model, whole(), change).numerics_class;
     };
-    CHECK(class_of([](auto& o) { o.kv = KvFormat::bf16; }) == "bf16/exact-1/fma");
-    CHECK(class_of([](auto& o) { o.kv = KvFormat::f32; }) == "bf16/exact-1/fma/kv-f32");
+    CHECK(class_of([](auto& o) { o.kv = KvFormat::bf16; }) == "bf16/exact-2/fma");
+    CHECK(class_of([](auto& o) { o.kv = KvFormat::f32; }) == "bf16/exact-2/fma/kv-f32");
     CHECK(class_of([](auto& o) {
             o.precision = Precision::f32;
             o.kv = KvFormat::bf16;
-          }) == "f32/exact-1/fma/kv-bf16");
+          }) == "f32/exact-2/fma/kv-bf16");
     CHECK(class_of([](auto& o) {  // a head keeps no cache, and belongs to the peers that do
             o.precision = Precision::int4;
             o.kv = KvFormat::int8;
             o.blocks = {0, 0};
-          }) == "int4/exact-1/fma/kv-int8");
+          }) == "int4/exact-2/fma/kv-int8");
   }
 
   TEST_CASE("a device that is not there is refused by name, and no other takes its place") {

@@ -149,7 +149,7 @@ TEST_SUITE("model/stories") {
         Chain chain(folder->config(), *folder, split({3, 5}), exact(kept, threads));
         CHECK_MESSAGE(states(chain, 7) == expected, threads << " threads");
       }
-      for (const char* isa : {"portable", "avx2", "avx512", "avx512vnni"}) {
+      for (const char* isa : {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16"}) {
         const WithEnvironment forced("FARMESH_ISA", isa);
         test::find_engine_library();
         EngineOptions options = exact(kept);

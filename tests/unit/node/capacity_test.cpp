@@ -98,8 +98,8 @@ TEST_SUITE("node/capacity") {
   }
 
   TEST_CASE("a node joins with the precision of those who are there") {
-    const std::vector<std::string_view> classes{"int4/exact-1/fma", "int4/exact-1/avx512",
-                                                "bf16/exact-1/fma", "unheard-of", ""};
+    const std::vector<std::string_view> classes{"int4/exact-2/fma", "int4/exact-2/avx512",
+                                                "bf16/exact-2/fma", "unheard-of", ""};
     CapacityQuestion question = with_free(64);
     question.classes = classes;
     CHECK(capacity_of(llama_7b(), question)->precision == Precision::int4);
@@ -108,7 +108,7 @@ TEST_SUITE("node/capacity") {
   }
 
   TEST_CASE("numerics without quantised weights take none, whatever the others compute in") {
-    const std::vector<std::string_view> classes{"int4/exact-1/fma"};
+    const std::vector<std::string_view> classes{"int4/exact-2/fma"};
     CapacityQuestion question = with_free(2.4);
     question.classes = classes;
     question.quantised = false;

@@ -17,13 +17,13 @@ const ModelHash kModel{{1, 2, 3}};
 
 TEST_SUITE("node/step_times") {
   TEST_CASE("what a layer takes depends on weights, arithmetic, threads and processor") {
-    const std::string key = step_time_key(kModel, "bf16/exact-1/fma", 2, "a CPU");
+    const std::string key = step_time_key(kModel, "bf16/exact-2/fma", 2, "a CPU");
     CHECK(key.size() == 32);
-    CHECK(key == step_time_key(kModel, "bf16/exact-1/fma", 2, "a CPU"));
-    CHECK(key != step_time_key(ModelHash{{1}}, "bf16/exact-1/fma", 2, "a CPU"));
-    CHECK(key != step_time_key(kModel, "int4/exact-1/fma", 2, "a CPU"));
-    CHECK(key != step_time_key(kModel, "bf16/exact-1/fma", 1, "a CPU"));
-    CHECK(key != step_time_key(kModel, "bf16/exact-1/fma", 2, "another"));
+    CHECK(key == step_time_key(kModel, "bf16/exact-2/fma", 2, "a CPU"));
+    CHECK(key != step_time_key(ModelHash{{1}}, "bf16/exact-2/fma", 2, "a CPU"));
+    CHECK(key != step_time_key(kModel, "int4/exact-2/fma", 2, "a CPU"));
+    CHECK(key != step_time_key(kModel, "bf16/exact-2/fma", 1, "a CPU"));
+    CHECK(key != step_time_key(kModel, "bf16/exact-2/fma", 2, "another"));
   }
 
   TEST_CASE("it is remembered for a day, beside those of other models") {

@@ -22,7 +22,7 @@ PeerView peer(std::string address, Span span, Duration round_trip = 10ms,
   PeerView view;
   view.address = std::move(address);
   view.span = span;
-  view.numerics_class = "f32/exact-1";
+  view.numerics_class = "f32/exact-2";
   view.round_trip = round_trip;
   view.layer_time = layer_time;
   view.layer_samples = 100;
@@ -181,7 +181,7 @@ World random_world(std::mt19937_64& random) {
   world.policy.place = upto(2) == 0 ? "here" : "";
   world.policy.time_per_price = Duration(1us) * upto(900);
   if (upto(2) == 0) world.policy.session_tokens = 100;
-  if (upto(4) == 0) world.policy.numerics_class = "f32/exact-1";
+  if (upto(4) == 0) world.policy.numerics_class = "f32/exact-2";
   return world;
 }
 
@@ -253,12 +253,12 @@ TEST_SUITE("route/planner") {
 
   TEST_CASE("one numerics class serves the whole route, the asked one or the cheapest") {
     std::vector<PeerView> peers{peer("a", {0, 4}, 90ms), peer("b", {0, 2}), peer("c", {2, 4})};
-    peers[1].numerics_class = "bf16/exact-1";
+    peers[1].numerics_class = "bf16/exact-2";
     CHECK(text(plan(peers, {0, 4}, {})) == "a[0,4)");
-    peers[2].numerics_class = "bf16/exact-1";
+    peers[2].numerics_class = "bf16/exact-2";
     CHECK(text(plan(peers, {0, 4}, {})) == "b[0,2) c[2,4)");
     Policy policy;
-    policy.numerics_class = "f32/exact-1";
+    policy.numerics_class = "f32/exact-2";
     CHECK(text(plan(peers, {0, 4}, policy)) == "a[0,4)");
   }
 
