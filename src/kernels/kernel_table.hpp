@@ -100,26 +100,44 @@ struct AttentionArgs {
   [[gnu::always_inline]] std::int64_t value_dim() const noexcept { return value_dim_of(head_dim); }
 };
 
+/// The groups that a product takes its rows in, as even as can be: of 13 rows with at most 12 in a
+/// group 7 and 6, not 12 and 1.
+struct RowGroups {
+  std::int64_t rows, count;
+
+  [[gnu::always_inline]] constexpr RowGroups(std::int64_t all, std::int64_t most) noexcept
+      : rows(all), count((all + most - 1) / most) {}
+  [[gnu::always_inline]] constexpr std::int64_t begin(std::int64_t group) const noexcept {
+    const std::int64_t longer = rows % count;
+    return group * (rows / count) + (group < longer ? group : longer);
+  }
+  [[gnu::always_inline]] constexpr std::int64_t size(std::int64_t group) const noexcept {
+    return begin(group + 1) - begin(group);
+  }
+};
+
 struct KernelTable {
   Isa isa = Isa::portable;
   std::int64_t product_rows = 0;    // rows one register tile holds
   std::int64_t quant_rows = 0;      // the same for quantised weights
   std::int64_t attention_rows = 0;  // query vectors one call of attention_* takes at most
 
-  /// Packs groups [begin, end) of at most product_rows rows, for product_f32: [rows * cols] in all.
+  /// Packs one group of at most product_rows rows for product_f32, which expects the groups of
+  /// RowGroups one behind the other: [rows * cols] words of 32 bits.
   void (*pack_rows_f32)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                        std::int64_t begin, std::int64_t end, void* packed) = nullptr;
-  /// The same for product_bf16: at most 4 bytes for each input, of an even number of them.
+                        void* packed) = nullptr;
+  /// The same for product_bf16: [rows * (cols + 1) / 2 * bf16_pair_words].
   void (*pack_rows_bf16)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                         std::int64_t begin, std::int64_t end, void* packed) = nullptr;
+                         void* packed) = nullptr;
+  std::int64_t bf16_pair_words = 0;  // for two inputs
   /// Panels [begin, end): outputs [begin * kLanes, min(outs, end * kLanes)).
   void (*product_f32)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
   void (*product_bf16)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
 
-  /// As pack_rows_*, for product_int8 and product_int4, in groups of at most quant_rows rows: each
-  /// input rounded to a 127th of the largest of its group; [rows * groups_of(cols) * kGroupWords].
+  /// The same for product_int8 and product_int4, at most quant_rows rows: each input rounded to a
+  /// 127th of the largest of its kGroup; [rows * groups_of(cols) * kGroupWords].
   void (*quantise_rows)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                        std::int64_t begin, std::int64_t end, void* packed) = nullptr;
+                        void* packed) = nullptr;
   /// The sum within a group is exact, in integers; over the groups it is taken in sequence.
   void (*product_int8)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;
   void (*product_int4)(const ProductArgs&, std::int64_t begin, std::int64_t end) = nullptr;

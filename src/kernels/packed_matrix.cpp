@@ -237,24 +237,67 @@ float dequantised(WeightFormat format, const std::uint8_t* panel, std::int64_t l
   return static_cast<float>(weight) * bf16_to_f32(scale);
 }
 
-/// Rows of activations in the order a product reads them, in the pool's shared scratch.
-const void* packed_rows(ThreadPool& pool, const KernelTable& table, RowsView x,
-                        const PackedMatrix& matrix) {
-  const bool quantise = quantised(matrix.format());
-  const bool exact = matrix.format() == WeightFormat::f32;
+/// How rows are packed for products with a format.
+struct RowPacking {
+  void (*pack)(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
+               void* packed);
+  std::int64_t most;       // rows in a group
+  std::int64_t row_words;  // of 32 bits
+};
+
+RowPacking packing_of(const KernelTable& table, const PackedMatrix& matrix) {
   const std::int64_t cols = matrix.cols();
-  if (exact && x.rows == 1) return x.data;  // one row is packed as it is
-  const std::int64_t row_words = quantise ? groups_of(cols) * kGroupWords : (cols + 1) / 2 * 2;
-  const auto pack = quantise ? table.quantise_rows
-                    : exact  ? table.pack_rows_f32
-                             : table.pack_rows_bf16;
-  float* packed = pool.shared_scratch(x.rows * row_words);
-  const std::int64_t most = quantise ? table.quant_rows : table.product_rows;
-  const std::int64_t groups = (x.rows + most - 1) / most;
-  pool.for_each(groups, 1, [&](std::int64_t begin, std::int64_t end, int) {
-    pack(x.data, x.stride, x.rows, cols, begin, end, packed);
+  switch (matrix.format()) {
+    case WeightFormat::f32: return {table.pack_rows_f32, table.product_rows, cols};
+    case WeightFormat::bf16:
+      return {table.pack_rows_bf16, table.product_rows, (cols + 1) / 2 * table.bf16_pair_words};
+    case WeightFormat::int8:
+    case WeightFormat::int4: break;
+  }
+  return {table.quantise_rows, table.quant_rows, groups_of(cols) * kGroupWords};
+}
+
+/// Packs rows of activations into the pool's shared scratch. `source`(first, count, worker) is a
+/// view of `count` rows as they are multiplied.
+template <class Source>
+const void* packed_rows(ThreadPool& pool, const RowPacking& packing, std::int64_t rows,
+                        std::int64_t cols, const Source& source) {
+  float* packed = pool.shared_scratch(rows * packing.row_words);
+  const RowGroups groups(rows, packing.most);
+  pool.for_each(groups.count, 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+    for (std::int64_t group = begin; group < end; ++group) {
+      const std::int64_t first = groups.begin(group);
+      const RowsView x = source(first, groups.size(group), worker);
+      packing.pack(x.data, x.stride, x.rows, cols, packed + first * packing.row_words);
+    }
   });
   return packed;
+}
+
+/// y = x W^T + bias of rows that are packed.
+void multiply_packed(ThreadPool& pool, const KernelTable& table, const void* x,
+                     const PackedMatrix& matrix, const float* bias, RowsView y) {
+  ProductArgs args;
+  args.x = x;
+  args.y = y.data;
+  args.y_stride = y.stride;
+  args.rows = y.rows;
+  args.cols = matrix.cols();
+  args.outs = matrix.outs();
+  args.panels = matrix.panels();
+  args.bias = bias;
+  const auto product = [&] {
+    switch (matrix.format()) {
+      case WeightFormat::f32: return table.product_f32;
+      case WeightFormat::bf16: return table.product_bf16;
+      case WeightFormat::int8: return table.product_int8;
+      case WeightFormat::int4: break;
+    }
+    return table.product_int4;
+  }();
+  const std::int64_t panels = (args.outs + kLanes - 1) / kLanes;
+  pool.for_each(panels, 4,
+                [&](std::int64_t begin, std::int64_t end, int) { product(args, begin, end); });
 }
 
 }  // namespace
@@ -355,27 +398,39 @@ PackingError packing_error(ThreadPool& pool, const PackedMatrix& packed,
 
 void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const PackedMatrix& matrix,
               const float* bias, RowsView y) {
-  ProductArgs args;
-  args.x = packed_rows(pool, table, x, matrix);
-  args.y = y.data;
-  args.y_stride = y.stride;
-  args.rows = x.rows;
-  args.cols = matrix.cols();
-  args.outs = matrix.outs();
-  args.panels = matrix.panels();
-  args.bias = bias;
-  const auto product = [&] {
-    switch (matrix.format()) {
-      case WeightFormat::f32: return table.product_f32;
-      case WeightFormat::bf16: return table.product_bf16;
-      case WeightFormat::int8: return table.product_int8;
-      case WeightFormat::int4: break;
-    }
-    return table.product_int4;
-  }();
-  const std::int64_t panels = (args.outs + kLanes - 1) / kLanes;
-  pool.for_each(panels, 4,
-                [&](std::int64_t begin, std::int64_t end, int) { product(args, begin, end); });
+  const auto packed = [&]() -> const void* {
+    if (matrix.format() == WeightFormat::f32 && x.rows == 1) return x.data;  // packed as it is
+    return packed_rows(pool, packing_of(table, matrix), x.rows, matrix.cols(),
+                       [&](std::int64_t first, std::int64_t count, int) {
+                         return RowsView{x.data + first * x.stride, x.stride, count};
+                       });
+  };
+  multiply_packed(pool, table, packed(), matrix, bias, y);
+}
+
+void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const RowFunction& f,
+              const PackedMatrix& matrix, const float* bias, RowsView y) {
+  const RowPacking packing = packing_of(table, matrix);
+  // An odd number of cache lines: equal columns of the rows must not share one cache set.
+  const std::int64_t stride = (matrix.cols() / (2 * kLanes) + 1) * 2 * kLanes + kLanes;
+  const std::int64_t floats = packing.most * stride;
+  // Here, because the bodies below must not throw.
+  for (int worker = 0; worker < pool.threads(); ++worker) pool.scratch(worker, floats);
+  const void* packed = packed_rows(pool, packing, x.rows, matrix.cols(),
+                                   [&](std::int64_t first, std::int64_t count, int worker) {
+                                     float* made = pool.scratch(worker, floats);
+                                     for (std::int64_t row = 0; row < count; ++row) {
+                                       f(x.data + (first + row) * x.stride, made + row * stride);
+                                     }
+                                     return RowsView{made, stride, count};
+                                   });
+  multiply_packed(pool, table, packed, matrix, bias, y);
+}
+
+bool worth_fusing(const ThreadPool& pool, const KernelTable& table, const PackedMatrix& matrix,
+                  std::int64_t rows) noexcept {
+  constexpr std::int64_t kGroupsPerThread = 4;
+  return RowGroups(rows, packing_of(table, matrix).most).count >= kGroupsPerThread * pool.threads();
 }
 
 }  // namespace farmesh::kernels

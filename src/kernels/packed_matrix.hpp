@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "base/types.hpp"
@@ -88,5 +89,19 @@ struct RowsView {
 /// of inputs by itself.
 void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const PackedMatrix& matrix,
               const float* bias, RowsView y);
+
+/// Makes of one row another one, [cols]; must not throw.
+using RowFunction = std::function<void(const float* row, float* made)>;
+
+/// y = f(x) W^T + bias, where f makes every row, as long as it likes, one of [cols]. The thread
+/// that packs a group of rows makes them just before, in memory of its own: they are never written
+/// to a [rows, cols] of their own.
+void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const RowFunction& f,
+              const PackedMatrix& matrix, const float* bias, RowsView y);
+
+/// Whether that pays: the rows of a whole prefill outgrow the caches, and are groups enough to
+/// keep all threads equally busy. Fewer rows are better made one by one, over all threads.
+bool worth_fusing(const ThreadPool& pool, const KernelTable& table, const PackedMatrix& matrix,
+                  std::int64_t rows) noexcept;
 
 }  // namespace farmesh::kernels

@@ -2,9 +2,8 @@
 //
 // Every thread has a range of a loop's pieces, and helps the others when its own is done: a core
 // that another process took away delays only the piece it holds. Results cannot depend on who
-// computed what. Workers sleep
-// when the engine is idle; between two parallel loops of one forward pass (an Awake scope) they
-// spin briefly, because waking a thread costs more than a small layer.
+// computed what. Workers sleep when the engine is idle; between two parallel loops of one forward
+// pass (an Awake scope) they spin briefly, because waking a thread costs more than a small layer.
 //
 // Threading: one thread at a time uses a pool; bodies run on all of them and must not throw.
 #pragma once

@@ -1,5 +1,6 @@
 // Products of any shape and format over weights and rows of any bits: every instruction set gives
-// the bits of the portable one, NaN for NaN, and every row the same alone as in company.
+// the bits of the portable one, NaN for NaN, and every row the same alone, in company and made
+// while it is packed.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -54,6 +55,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     multiply(pool, table, {x.data(), cols, rows}, matrix, nullptr, {y.data(), outs, rows});
     if (expected.empty()) expected = y;
     for (std::size_t i = 0; i < y.size(); ++i) FARMESH_ASSERT(same(y[i], expected[i]));
+    const auto as_it_is = [cols](const float* row, float* made) {
+      std::memcpy(made, row, static_cast<std::size_t>(cols) * sizeof(float));
+    };
+    std::vector<float> made(y.size());
+    multiply(pool, table, {x.data(), cols, rows}, as_it_is, matrix, nullptr,
+             {made.data(), outs, rows});
+    for (std::size_t i = 0; i < y.size(); ++i) FARMESH_ASSERT(same(made[i], expected[i]));
     for (std::int64_t row = 0; row < rows; ++row) {
       std::vector<float> alone(static_cast<std::size_t>(outs));
       multiply(pool, table, {x.data() + row * cols, cols, 1}, matrix, nullptr,

@@ -70,31 +70,11 @@ FARMESH_SIMD std::int64_t words_of(std::int64_t cols) {
   return (cols + Panel::kSteps - 1) / Panel::kSteps;
 }
 
-/// As even as can be: 13 rows are groups of 7 and 6, not of 12 and 1.
-template <int kMost>
-struct RowGroups {
-  std::int64_t rows, count;
-
-  FARMESH_SIMD explicit RowGroups(std::int64_t all) : rows(all), count((all + kMost - 1) / kMost) {}
-  FARMESH_SIMD std::int64_t begin(std::int64_t group) const {
-    const std::int64_t longer = rows % count;
-    return group * (rows / count) + (group < longer ? group : longer);
-  }
-  FARMESH_SIMD std::int64_t size(std::int64_t group) const {
-    return begin(group + 1) - begin(group);
-  }
-};
-
 void pack_rows_f32(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                   std::int64_t begin, std::int64_t end, void* packed) {
-  const RowGroups<kTileRows> groups(rows);
-  for (std::int64_t group = begin; group < end; ++group) {
-    const std::int64_t size = groups.size(group);
-    const float* from = x + groups.begin(group) * stride;
-    float* to = static_cast<float*>(packed) + groups.begin(group) * cols;
-    for (std::int64_t k = 0; k < cols; ++k) {
-      for (std::int64_t r = 0; r < size; ++r) *to++ = from[r * stride + k];
-    }
+                   void* packed) {
+  auto* to = static_cast<float*>(packed);
+  for (std::int64_t k = 0; k < cols; ++k) {
+    for (std::int64_t r = 0; r < rows; ++r) *to++ = x[r * stride + k];
   }
 }
 
@@ -104,28 +84,23 @@ FARMESH_SIMD F16 load_some(const float* p, std::int64_t n) {
 }
 
 void pack_rows_bf16(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                    std::int64_t begin, std::int64_t end, void* packed) {
+                    void* packed) {
   using Panel = Bf16Panel;
   constexpr float kSmallestNormal = 0x1p-126F;
-  const RowGroups<kTileRows> groups(rows);
   const std::int64_t words = words_of<Panel>(cols);
-  for (std::int64_t group = begin; group < end; ++group) {
-    const std::int64_t size = groups.size(group);
-    const float* from = x + groups.begin(group) * stride;
-    auto* to = static_cast<Panel::Input*>(packed) + groups.begin(group) * words * Panel::kInputs;
-    for (std::int64_t k = 0; k < cols; k += kLanes) {
-      const std::int64_t pairs = words - k / 2 < kLanes / 2 ? words - k / 2 : kLanes / 2;
-      for (std::int64_t r = 0; r < size; ++r) {
-        const F16 row = load_some(from + r * stride + k, cols - k);
-        const F16 normal = select_less(abs(row), broadcast(kSmallestNormal), zero(), row);
-        alignas(64) std::uint32_t pair[kLanes / 2];
-        store_bf16_part(reinterpret_cast<std::uint16_t*>(pair), normal, kLanes);
-        for (std::int64_t i = 0; i < pairs; ++i) {
-          Panel::write(pair[i], to + i * Panel::kInputs * size + r, size);
-        }
+  auto* to = static_cast<Panel::Input*>(packed);
+  for (std::int64_t k = 0; k < cols; k += kLanes) {
+    const std::int64_t pairs = words - k / 2 < kLanes / 2 ? words - k / 2 : kLanes / 2;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const F16 row = load_some(x + r * stride + k, cols - k);
+      const F16 normal = select_less(abs(row), broadcast(kSmallestNormal), zero(), row);
+      alignas(64) std::uint32_t pair[kLanes / 2];
+      store_bf16_part(reinterpret_cast<std::uint16_t*>(pair), normal, kLanes);
+      for (std::int64_t i = 0; i < pairs; ++i) {
+        Panel::write(pair[i], to + i * Panel::kInputs * rows + r, rows);
       }
-      to += kLanes / 2 * Panel::kInputs * size;
     }
+    to += kLanes / 2 * Panel::kInputs * rows;
   }
 }
 
@@ -287,7 +262,7 @@ void tile_row_group(const ProductArgs& a, TilePlace at, std::int64_t rows, std::
 template <class Kernel>
 void product(const ProductArgs& a, std::int64_t begin, std::int64_t end) {
   [[maybe_unused]] const typename Kernel::Scope scope;
-  const RowGroups<Kernel::kRows> groups(a.rows);
+  const RowGroups groups(a.rows, Kernel::kRows);
   const std::int64_t inner_size = Kernel::inner(a);
   std::int64_t panel = begin;
   if (a.rows == 1) {

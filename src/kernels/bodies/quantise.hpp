@@ -45,20 +45,14 @@ FARMESH_SIMD void quantise_group(F16 low, F16 high, std::uint32_t* to, std::int6
 }
 
 void quantise_rows(const float* x, std::int64_t stride, std::int64_t rows, std::int64_t cols,
-                   std::int64_t begin, std::int64_t end, void* packed) {
-  const RowGroups<kQuantRows> groups(rows);
-  const std::int64_t count = groups_of(cols);
-  for (std::int64_t group = begin; group < end; ++group) {
-    const std::int64_t size = groups.size(group);
-    for (std::int64_t r = 0; r < size; ++r) {
-      const float* from = x + (groups.begin(group) + r) * stride;
-      std::uint32_t* to =
-          static_cast<std::uint32_t*>(packed) + groups.begin(group) * count * kGroupWords + r;
-      for (std::int64_t at = 0; at < count * kGroup; at += kGroup) {
-        quantise_group(load_some(from + at, cols - at),
-                       load_some(from + at + kLanes, cols - at - kLanes), to, size);
-        to += kGroupWords * size;
-      }
+                   void* packed) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * stride;
+    std::uint32_t* to = static_cast<std::uint32_t*>(packed) + r;
+    for (std::int64_t at = 0; at < groups_of(cols) * kGroup; at += kGroup) {
+      quantise_group(load_some(from + at, cols - at),
+                     load_some(from + at + kLanes, cols - at - kLanes), to, rows);
+      to += kGroupWords * rows;
     }
   }
 }

@@ -18,6 +18,7 @@ constexpr KernelTable make_table(Isa isa) {
   table.attention_rows = kTileRows;
   table.pack_rows_f32 = &pack_rows_f32;
   table.pack_rows_bf16 = &pack_rows_bf16;
+  table.bf16_pair_words = Bf16Panel::kInputs;
   table.product_f32 = &product<ExactKernel<F32Panel>>;
   table.product_bf16 = &product<ExactKernel<Bf16Panel>>;
   table.quant_rows = kQuantRows;

@@ -21,10 +21,7 @@ Workspace Workspace::first(std::int64_t rows) const {
 }
 
 Block::Block(const ModelConfig& config, std::uint32_t layer, WeightLoader& weights)
-    : activation_(config.activation),
-      gated_(config.gated_mlp),
-      window_(config.window_of(layer)),
-      intermediate_(config.intermediate_size) {
+    : activation_(config.activation), gated_(config.gated_mlp), window_(config.window_of(layer)) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const std::string attention = prefix + "self_attn.";
   const std::string mlp = prefix + "mlp.";
@@ -54,17 +51,14 @@ Block::Block(const ModelConfig& config, std::uint32_t layer, WeightLoader& weigh
 
 void Block::forward(Ops& ops, const Batch& batch, const LayerCache& cache,
                     const Workspace& at) const {
-  ops.norm(at.hidden, attention_norm_, at.normed);
-  ops.linear(at.normed, *qkv_, qkv_bias_, at.qkv);
+  ops.norm_linear(at.hidden, attention_norm_, *qkv_, qkv_bias_, at.normed, at.qkv);
   ops.rotate_and_store(at.qkv, q_norm_, k_norm_, batch, cache);
   ops.attend(at.qkv, batch, cache, window_, at.attended);
   ops.linear(at.attended, *out_, out_bias_, at.delta);
   ops.add(at.hidden, at.delta);
 
-  ops.norm(at.hidden, mlp_norm_, at.normed);
-  ops.linear(at.normed, *up_, up_bias_, at.wide);
-  ops.activate(at.wide, activation_, gated_);
-  ops.linear(at.wide.narrow(1, 0, intermediate_), *down_, down_bias_, at.delta);
+  ops.norm_linear(at.hidden, mlp_norm_, *up_, up_bias_, at.normed, at.wide);
+  ops.activate_linear(at.wide, activation_, gated_, *down_, down_bias_, at.delta);
   ops.add_rounded(at.hidden, at.delta);
 }
 

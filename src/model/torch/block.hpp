@@ -38,7 +38,6 @@ class Block {
   Activation activation_;
   bool gated_;
   std::uint32_t window_;
-  std::int64_t intermediate_;
   Norm attention_norm_, q_norm_, k_norm_, mlp_norm_;
   std::shared_ptr<const Matrix> qkv_, out_, up_, down_;   // up_: gate stacked on up when gated
   at::Tensor qkv_bias_, out_bias_, up_bias_, down_bias_;  // undefined: none

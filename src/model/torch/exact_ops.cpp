@@ -51,6 +51,10 @@ kernels::RowsView rows_of(const at::Tensor& x) {
   return {x.data_ptr<float>(), x.stride(0), x.size(0)};
 }
 
+const float* bias_of(const at::Tensor& bias) {
+  return bias.defined() ? bias.data_ptr<float>() : nullptr;
+}
+
 /// Owned memory as a byte tensor [pages, page_bytes].
 at::Tensor page_tensor(std::uint32_t pages, std::int64_t page_bytes) {
   auto memory = std::make_shared<kernels::HugeBuffer>(static_cast<std::uint64_t>(pages) *
@@ -155,8 +159,20 @@ class ExactOps final : public Ops {
 
   void linear(const at::Tensor& x, const Matrix& weights, const at::Tensor& bias,
               const at::Tensor& out) override {
-    const float* added = bias.defined() ? bias.data_ptr<float>() : nullptr;
-    kernels::multiply(pool_, table_, rows_of(x), packed(weights), added, rows_of(out));
+    kernels::multiply(pool_, table_, rows_of(x), packed(weights), bias_of(bias), rows_of(out));
+  }
+
+  void norm_linear(const at::Tensor& x, const Norm& norm, const Matrix& weights,
+                   const at::Tensor& bias, const at::Tensor& room, const at::Tensor& out) override {
+    if (!kernels::worth_fusing(pool_, table_, packed(weights), x.size(0))) {
+      Ops::norm_linear(x, norm, weights, bias, room, out);
+      return;
+    }
+    const auto normed = [&](const float* row, float* made) {
+      norm_row(norm, row, made, x.size(1));
+    };
+    kernels::multiply(pool_, table_, rows_of(x), normed, packed(weights), bias_of(bias),
+                      rows_of(out));
   }
 
   void rotate_and_store(const at::Tensor& qkv, const Norm& q_norm, const Norm& k_norm,
@@ -204,15 +220,19 @@ class ExactOps final : public Ops {
   }
 
   void activate(const at::Tensor& wide, Activation activation, bool gated) override {
-    const auto act = static_cast<int>(act_of(activation));
-    const std::int64_t columns = gated ? wide.size(1) / 2 : wide.size(1);
-    for_rows(wide, [&](std::int64_t, float* row) {
-      if (gated) {
-        table_.activate_gated[act](row, row + columns, row, columns);
-      } else {
-        table_.activate[act](row, row, columns);
-      }
-    });
+    const kernels::RowFunction activated = activation_of(wide, activation, gated);
+    for_rows(wide, [&](std::int64_t, float* row) { activated(row, row); });
+  }
+
+  void activate_linear(const at::Tensor& wide, Activation activation, bool gated,
+                       const Matrix& weights, const at::Tensor& bias,
+                       const at::Tensor& out) override {
+    if (!kernels::worth_fusing(pool_, table_, packed(weights), wide.size(0))) {
+      Ops::activate_linear(wide, activation, gated, weights, bias, out);
+      return;
+    }
+    kernels::multiply(pool_, table_, rows_of(wide), activation_of(wide, activation, gated),
+                      packed(weights), bias_of(bias), rows_of(out));
   }
 
   void add(const at::Tensor& hidden, const at::Tensor& delta) override {
@@ -293,6 +313,21 @@ class ExactOps final : public Ops {
     } else {
       table_.layer_norm(x, weight, norm.bias.data_ptr<float>(), eps, y, n);
     }
+  }
+
+  /// Of a row of `wide` [gate | up] or [up]; in place allowed.
+  kernels::RowFunction activation_of(const at::Tensor& wide, Activation activation,
+                                     bool gated) const {
+    const auto act = static_cast<int>(act_of(activation));
+    const std::int64_t columns = gated ? wide.size(1) / 2 : wide.size(1);
+    if (!gated) {
+      return [activate = table_.activate[act], columns](const float* row, float* made) {
+        activate(row, made, columns);
+      };
+    }
+    return [activate = table_.activate_gated[act], columns](const float* row, float* made) {
+      activate(row, row + columns, made, columns);
+    };
   }
 
   template <class Add>

@@ -107,6 +107,12 @@ class Ops {
   /// out = x W^T + bias; `bias` may be undefined.
   virtual void linear(const at::Tensor& x, const Matrix& weights, const at::Tensor& bias,
                       const at::Tensor& out) = 0;
+  /// out = norm(x) W^T + bias; `room`, as large as x, may hold what comes between.
+  virtual void norm_linear(const at::Tensor& x, const Norm& norm, const Matrix& weights,
+                           const at::Tensor& bias, const at::Tensor& room, const at::Tensor& out) {
+    this->norm(x, norm, room);
+    linear(room, weights, bias, out);
+  }
   /// out = x W^T: row-major [rows, vocabulary], in host memory.
   virtual void logits(const at::Tensor& x, const Matrix& weights, std::span<float> out) {
     const std::int64_t rows = x.size(0);
@@ -122,6 +128,13 @@ class Ops {
                       std::uint32_t window, const at::Tensor& out) = 0;
   /// Gated: wide [rows, gate | up], its first half becomes act(gate) * up; else act(wide).
   virtual void activate(const at::Tensor& wide, Activation activation, bool gated) = 0;
+  /// out = x W^T + bias, x being what activate() makes of `wide`, whose content is lost.
+  virtual void activate_linear(const at::Tensor& wide, Activation activation, bool gated,
+                               const Matrix& weights, const at::Tensor& bias,
+                               const at::Tensor& out) {
+    activate(wide, activation, gated);
+    linear(gated ? wide.narrow(1, 0, wide.size(1) / 2) : wide, weights, bias, out);
+  }
   /// hidden += delta
   virtual void add(const at::Tensor& hidden, const at::Tensor& delta) = 0;
   /// hidden += delta, rounded to the residual dtype: the end of a block.

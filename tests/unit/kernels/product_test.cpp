@@ -127,6 +127,45 @@ TEST_SUITE("kernels/product") {
     }
   }
 
+  TEST_CASE("rows that are made while they are packed give the bits of rows made before") {
+    Random random(6);
+    const std::int64_t outs = 37, cols = 71, longer = 2 * cols + 5;
+    // Gated, as an MLP's rows are: what is multiplied is shorter than what is given.
+    const auto made_of = [&](const float* row, float* made) {
+      for (std::int64_t k = 0; k < cols; ++k) made[k] = row[k] * row[cols + k];
+    };
+    const Weights w = random_weights(random, DType::f32, outs, cols);
+    const MatrixRows part{w.dtype, w.bytes.data() + 1, outs};
+    const std::vector<float> bias = random.floats(outs + kLanes);
+    for (const WeightFormat format :
+         {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+      for (const int threads : {1, 3}) {
+        ThreadPool pool(threads);
+        const PackedMatrix matrix =
+            PackedMatrix::pack(pool, kernel_table(best_isa()), format, {&part, 1}, cols);
+        for (const std::int64_t rows : {1, 2, 13, 150}) {
+          std::vector<float> x = random.floats(rows * longer);
+          std::vector<float> before(static_cast<std::size_t>(rows * cols));
+          for (std::int64_t row = 0; row < rows; ++row) {
+            made_of(x.data() + row * longer, before.data() + row * cols);
+          }
+          for (const Isa isa : test::usable_isas()) {
+            CAPTURE(name(isa));
+            CAPTURE(rows);
+            const KernelTable& table = kernel_table(isa);
+            std::vector<float> expected(static_cast<std::size_t>(rows * outs), -7.0F);
+            std::vector<float> y = expected;
+            multiply(pool, table, {before.data(), cols, rows}, matrix, bias.data(),
+                     {expected.data(), outs, rows});
+            multiply(pool, table, {x.data(), longer, rows}, made_of, matrix, bias.data(),
+                     {y.data(), outs, rows});
+            CHECK(y == expected);
+          }
+        }
+      }
+    }
+  }
+
   TEST_CASE("bf16: pairs are added second product first, subnormal numbers are zeros") {
     // Every number that bf16 has may be a weight or an input; most sums end as NaN or infinite, so
     // that others are of numbers that lie close together.
