@@ -23,6 +23,21 @@ void complain(const Error& error) {
   log(LogLevel::error, "gateway", "an abandoned session: " + error.to_string());
 }
 
+/// Whether every node of the log's routes has said something of each run of layers that it served.
+bool heard_of_all(const std::vector<wire::Receipt>& receipts, const WorkLog& log) {
+  const auto heard_of = [&](const WorkHop& hop) {
+    return hop.node_id.empty() ||  // the operator's own
+           std::any_of(receipts.begin(), receipts.end(), [&](const wire::Receipt& receipt) {
+             return receipt.span == hop.layers && to_string(receipt.node_id) == hop.node_id;
+           });
+  };
+  const auto heard = [&](const WorkSegment& segment) {
+    return std::all_of(segment.route.begin(), segment.route.end(), heard_of);
+  };
+  return std::all_of(log.prompt.begin(), log.prompt.end(), heard) &&
+         std::all_of(log.output.begin(), log.output.end(), heard);
+}
+
 }  // namespace
 
 void Closing::add(AbandonedSession session, std::optional<std::uint64_t> told) {
@@ -30,17 +45,33 @@ void Closing::add(AbandonedSession session, std::optional<std::uint64_t> told) {
   pending.hosted = services_.models.find(session.model_id);
   pending.told = told;
   const bool local = pending.hosted == nullptr || pending.hosted->model->state().local;
-  if (!local && session.streamed) {
-    driver::BillTerms terms;
-    terms.account = ledger::uuid_bytes(session.session_id);
-    terms.of_another = true;
-    pending.bill = std::make_shared<driver::Bill>(terms);
-    pending.asked = Clock::now();
-    pending.until = pending.asked + patience_;
-    pending.hosted->model->ask_receipts(pending.bill);
-  }
+  const bool streamed = session.streamed;
   pending.session = std::move(session);
+  if (!local && streamed) ask(pending);
   pending_.push_back(std::move(pending));
+}
+
+void Closing::hear(ledger::UnreceiptedSession session) {
+  Pending pending;
+  pending.hosted = services_.models.find(session.model_id);
+  if (pending.hosted == nullptr || pending.hosted->model->state().local) return;
+  pending.ended = true;
+  pending.session.session_id = std::move(session.session_id);
+  pending.session.repeated_tokens = session.repeated_tokens;
+  pending.session.prompt_charged = session.prompt_charged;
+  pending.session.log = std::move(session.log);
+  ask(pending);
+  pending_.push_back(std::move(pending));
+}
+
+void Closing::ask(Pending& pending) {
+  driver::BillTerms terms;
+  terms.account = ledger::uuid_bytes(pending.session.session_id);
+  terms.of_another = true;
+  pending.bill = std::make_shared<driver::Bill>(terms);
+  pending.asked = Clock::now();
+  pending.until = pending.asked + patience_;
+  pending.hosted->model->ask_receipts(pending.bill);
 }
 
 bool Closing::look() {
@@ -62,7 +93,26 @@ bool Closing::try_end(Pending& pending) {
   for (const wire::JudgedReceipt& judged : pending.bill->receipts()) {
     pending.receipts.push_back(judged.receipt.receipt);
   }
+  if (try_prove(pending)) return true;
+  const Clock::time_point now = Clock::now();
+  if (now >= pending.until) {
+    pending.ended ? expect_receipts(pending, pending.session.log) : end_as_saved(pending);
+    return true;
+  }
+  if (now - pending.asked >= kAskAgain) {
+    pending.asked = now;
+    pending.hosted->model->ask_receipts(pending.bill);
+  }
+  return false;
+}
+
+bool Closing::try_prove(const Pending& pending) {
   const AbandonedSession& session = pending.session;
+  if (pending.ended) {
+    if (!heard_of_all(pending.receipts, session.log)) return false;
+    expect_receipts(pending, session.log);
+    return true;
+  }
   const ModelSummary model = pending.hosted->model->state().summary;
   ledger::ProofTerms terms;
   terms.num_layers = model.num_layers;
@@ -71,20 +121,8 @@ bool Closing::try_end(Pending& pending) {
   terms.most_prompt_tokens = session.prompt_charged ? 0 : model.context_tokens;
   terms.repeated_tokens = session.repeated_tokens;
   const ledger::Proof proof = ledger::prove(session.log, pending.receipts, terms);
-  if (proof.complete) {
-    end_as_proven(pending, proof.log);
-    return true;
-  }
-  const Clock::time_point now = Clock::now();
-  if (now >= pending.until) {
-    end_as_saved(pending);
-    return true;
-  }
-  if (now - pending.asked >= kAskAgain) {
-    pending.asked = now;
-    pending.hosted->model->ask_receipts(pending.bill);
-  }
-  return false;
+  if (proof.complete) end_as_proven(pending, proof.log);
+  return proof.complete;
 }
 
 void Closing::end_as_saved(const Pending& pending) {

@@ -18,6 +18,7 @@
 
 #include "driver/bill.hpp"
 #include "gateway/model_host.hpp"
+#include "ledger/receipts.hpp"
 
 namespace farmesh::gateway {
 
@@ -33,6 +34,8 @@ class Closing {
   /// Begins asking; what needs no answer is ended by the next look(). `told`: its client is here
   /// and has so many tokens, no more of which are owed.
   void add(AbandonedSession session, std::optional<std::uint64_t> told = std::nullopt);
+  /// Begins asking what nodes have to say of a session that has ended already.
+  void hear(ledger::UnreceiptedSession session);
   /// Ends those that are proven, and those that nobody answered for in time. True: some are left.
   bool look();
   /// The same until none is left.
@@ -42,13 +45,16 @@ class Closing {
   using Clock = std::chrono::steady_clock;
   struct Pending {
     AbandonedSession session;
+    bool ended = false;  // already: its nodes are to be heard, nothing to be proven
     std::optional<std::uint64_t> told;
     std::shared_ptr<driver::Bill> bill;  // none: nobody is asked
     HostedModel* hosted = nullptr;
     Clock::time_point until, asked;
     std::vector<wire::Receipt> receipts;
   };
+  void ask(Pending& pending);
   bool try_end(Pending& pending);
+  bool try_prove(const Pending& pending);
   void end_as_saved(const Pending& pending);
   void end_as_proven(const Pending& pending, const WorkLog& log);
   void expect_receipts(const Pending& pending, const WorkLog& log);

@@ -127,20 +127,20 @@ struct Coordinator::Impl {
     }
   }
 
-  // What an earlier process of this name did not live to be told by its nodes.
-  void ask_for_receipts() {
+  // Sessions of which an earlier process of this name did not live to be told by their nodes.
+  std::vector<ledger::UnreceiptedSession> unreceipted() {
     const LedgerTime since = services.store->now() - kGrantLife;
-    const auto sessions =
-        ledger::Receipts(services.store).missing(services.options.coordinator_id, since);
-    if (!sessions) return log(LogLevel::error, "gateway", sessions.error().to_string());
-    for (const ledger::UnreceiptedSession& session : *sessions) {
-      const HostedModel* hosted = services.models.find(session.model_id);
-      if (hosted == nullptr) continue;
-      hosted->model->ask_receipts(services.metering.expect(session.session_id, session.log));
-    }
-    if (sessions->empty()) return;
+    auto found = ledger::Receipts(services.store).missing(services.options.coordinator_id, since);
+    if (found) return *std::move(found);
+    log(LogLevel::error, "gateway", found.error().to_string());
+    return {};
+  }
+
+  void hear(std::vector<ledger::UnreceiptedSession> sessions) {
+    if (sessions.empty()) return;
     log(LogLevel::info, "gateway",
-        fmt::format("asking for the receipts of {} sessions", sessions->size()));
+        fmt::format("asking for the receipts of {} sessions", sessions.size()));
+    for (ledger::UnreceiptedSession& session : sessions) closing.hear(std::move(session));
   }
 
   // The last receipts come just behind the last sessions, if they come.
@@ -217,8 +217,10 @@ Coordinator::Coordinator(CoordinatorOptions options, ModelHost& models,
                          std::shared_ptr<ledger::Store> store)
     : impl_(std::make_unique<Impl>(std::move(options), models, std::move(store))) {
   if (impl_->services.store) {
-    impl_->ask_for_receipts();
+    // Asked first: those that are closed now are heard of in closing. Heard later: no start waits.
+    std::vector<ledger::UnreceiptedSession> unreceipted = impl_->unreceipted();
     impl_->close_own();
+    impl_->hear(std::move(unreceipted));
     impl_->top_up_public();
     impl_->observe_payments();
   }

@@ -197,18 +197,20 @@ Result<std::vector<UnreceiptedSession>> Receipts::missing(const std::string& coo
                                                           LedgerTime since, std::size_t limit) {
   using Sessions = std::vector<UnreceiptedSession>;
   return store_->transact([&](Database& db) -> Result<Sessions> {
-    const auto rows = db.query<std::string, std::string>(
-        "SELECT id, model_id FROM far_mesh_sessions WHERE coordinator = ?1 AND status = 'failed' "
-        "AND error_message = ?2 AND started_at >= ?3 ORDER BY started_at DESC LIMIT ?4",
+    const auto rows = db.query<std::string, std::string, std::uint32_t, bool>(
+        "SELECT id, model_id, repeated_tokens, prompt_charged FROM far_mesh_sessions "
+        "WHERE coordinator = ?1 AND status = 'failed' AND error_message = ?2 AND started_at >= ?3 "
+        "ORDER BY started_at DESC LIMIT ?4",
         {coordinator, kAbandonedMessage, since, static_cast<std::int64_t>(limit)});
     if (!rows) return rows.error();
     Sessions sessions;
-    for (const auto& [id, model_id] : *rows) {
+    for (const auto& [id, model_id, repeated_tokens, prompt_charged] : *rows) {
       Result<WorkLog> log = load_work(db, id);
       if (!log) return log.error();
       const auto receipts = load_receipts(db, id);
       if (!receipts) return receipts.error();
-      if (!says_all(*receipts, *log)) sessions.push_back({id, model_id, std::move(*log)});
+      if (says_all(*receipts, *log)) continue;
+      sessions.push_back({id, model_id, repeated_tokens, prompt_charged, std::move(*log)});
     }
     return sessions;
   });

@@ -56,6 +56,8 @@ struct StoredReceipt {
 struct UnreceiptedSession {
   std::string session_id;
   std::string model_id;
+  std::uint32_t repeated_tokens = 0;  // these two as in SessionStart
+  bool prompt_charged = false;
   WorkLog log;
 };
 

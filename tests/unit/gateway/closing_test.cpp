@@ -189,6 +189,30 @@ TEST_SUITE("gateway/closing") {
     }
   }
 
+  TEST_CASE("receipts that a restart asks for once more may tell what was done again") {
+    for (const bool resumed : {true, false}) {
+      CAPTURE(resumed);
+      Left left;
+      left.claims[0] = left.claims[1] = 50;
+      left.prefill = 7;
+      SessionStart start = Left::stream();
+      start.repeated_tokens = resumed ? 20 : 0;
+      start.prompt_charged = resumed;
+      const std::string id = left.begin(gateway::session_request_id("r", 1), 30, start);
+      REQUIRE(left.book.close_abandoned({.session_id = id}));
+      auto missing = ledger::Receipts(left.world.store).missing("gone", LedgerTime());
+      REQUIRE(missing);
+      REQUIRE(missing->size() == 1);
+      Closing closing(left.world.coordinator->services());
+      closing.hear(std::move(missing->front()));
+      closing.finish();
+      left.world.coordinator->services().metering.collect();
+      CHECK(left.receipts(id).size() == 2);
+      CHECK(left.book.open_disputes()->size() == (resumed ? 0 : 2));
+      CHECK(left.book.session(id)->tokens_generated == 30);
+    }
+  }
+
   TEST_CASE("a session that another ended meanwhile stays as it is") {
     Left left;
     const std::string id = left.begin("r", 4);

@@ -226,7 +226,10 @@ TEST_SUITE("ledger/receipts") {
     SessionStart elsewhere = start_of("elsewhere");
     elsewhere.coordinator = "two";
     std::vector<std::string> ids;
-    for (const SessionStart& start : {start_of("lost"), start_of("ended"), elsewhere}) {
+    SessionStart lost = start_of("lost");
+    lost.repeated_tokens = 11;
+    lost.prompt_charged = true;
+    for (const SessionStart& start : {lost, start_of("ended"), elsewhere}) {
       ids.push_back(book.begin_session(start)->session_id);
       const SessionProgress progress{ids.back(), log};
       REQUIRE(book.checkpoint({&progress, 1}));
@@ -242,6 +245,8 @@ TEST_SUITE("ledger/receipts") {
     REQUIRE(missing(start).size() == 1);
     CHECK(missing(start)[0].session_id == ids[0]);
     CHECK(missing(start)[0].model_id == start_of("lost").model_id);
+    CHECK(missing(start)[0].repeated_tokens == 11);
+    CHECK(missing(start)[0].prompt_charged);
     CHECK(missing(start)[0].log == log);
     CHECK(missing(start + std::chrono::milliseconds(1)).empty());
 
