@@ -75,7 +75,7 @@ Result<BenchRow> chain_of(const BenchOptions& options, const std::string& shape,
                median(whole_speeds),
                "tokens/s"};
   if (shape == "1.1b" && precision == Precision::bf16) {
-    row.bound = "ratio at least 0.97";
+    row.bound = fmt::format("ratio at least {}", kFloor);
     row.held = row.ratio() >= kFloor;
   }
   return row;

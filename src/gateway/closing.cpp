@@ -93,10 +93,16 @@ bool Closing::try_end(Pending& pending) {
   for (const wire::JudgedReceipt& judged : pending.bill->receipts()) {
     pending.receipts.push_back(judged.receipt.receipt);
   }
-  if (try_prove(pending)) return true;
   const Clock::time_point now = Clock::now();
-  if (now >= pending.until) {
-    pending.ended ? expect_receipts(pending, pending.session.log) : end_as_saved(pending);
+  const bool waited = now >= pending.until;
+  const WorkLog& log = pending.session.log;
+  if (pending.ended && (waited || heard_of_all(pending.receipts, log))) {
+    expect_receipts(pending, log);
+    return true;
+  }
+  if (!pending.ended && try_prove(pending)) return true;
+  if (waited) {
+    end_as_saved(pending);
     return true;
   }
   if (now - pending.asked >= kAskAgain) {
@@ -108,11 +114,6 @@ bool Closing::try_end(Pending& pending) {
 
 bool Closing::try_prove(const Pending& pending) {
   const AbandonedSession& session = pending.session;
-  if (pending.ended) {
-    if (!heard_of_all(pending.receipts, session.log)) return false;
-    expect_receipts(pending, session.log);
-    return true;
-  }
   const ModelSummary model = pending.hosted->model->state().summary;
   ledger::ProofTerms terms;
   terms.num_layers = model.num_layers;

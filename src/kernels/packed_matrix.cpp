@@ -411,8 +411,7 @@ void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const Pack
 void multiply(ThreadPool& pool, const KernelTable& table, RowsView x, const RowFunction& f,
               const PackedMatrix& matrix, const float* bias, RowsView y) {
   const RowPacking packing = packing_of(table, matrix);
-  // An odd number of cache lines: equal columns of the rows must not share one cache set.
-  const std::int64_t stride = (matrix.cols() / (2 * kLanes) + 1) * 2 * kLanes + kLanes;
+  const std::int64_t stride = stride_of(matrix.cols());
   const std::int64_t floats = packing.most * stride;
   // Here, because the bodies below must not throw.
   for (int worker = 0; worker < pool.threads(); ++worker) pool.scratch(worker, floats);

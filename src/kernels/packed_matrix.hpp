@@ -83,6 +83,12 @@ struct RowsView {
   std::int64_t rows = 0;
 };
 
+/// A stride for rows of `cols` floats, an odd number of cache lines: equal columns of many rows
+/// must not share one cache set.
+constexpr std::int64_t stride_of(std::int64_t cols) noexcept {
+  return (cols + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes) + kLanes;
+}
+
 /// y = x W^T + bias over all threads. x: [rows, cols]; y: [rows, outs]; bias: [outs rounded up
 /// to kLanes], or null. Every output is one sum in the order of the inner dimension. With bf16
 /// weights the rows are rounded to bf16 first, with quantised ones they are quantised, each group

@@ -129,9 +129,7 @@ class ExactOps final : public Ops {
   }
 
   at::Tensor activations(std::int64_t rows, std::int64_t columns) override {
-    // An odd number of cache lines: equal columns of many rows must not share one cache set.
-    const std::int64_t stride = (columns + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes) + kLanes;
-    return at::empty({rows, stride}, at::kFloat).narrow(1, 0, columns);
+    return at::empty({rows, kernels::stride_of(columns)}, at::kFloat).narrow(1, 0, columns);
   }
 
   void read_residual(std::span<const ByteView> parts, const at::Tensor& hidden) override {

@@ -80,14 +80,14 @@ KernelFigures run_product(kernels::ThreadPool& pool, const kernels::KernelTable&
     matrices.push_back(
         kernels::PackedMatrix::adopt(matrices[0].format(), outs, cols, std::move(memory)));
   }
-  // An odd number of cache lines from row to row, as the engine has them.
-  const auto stride = [](std::int64_t columns) { return (columns / 32 + 1) * 32 + kLanes; };
-  std::vector<float> x = made_up(static_cast<std::size_t>(rows * stride(cols)));
-  std::vector<float> y(static_cast<std::size_t>(rows * stride(outs)));
+  const std::int64_t x_stride = kernels::stride_of(cols);
+  const std::int64_t y_stride = kernels::stride_of(outs);
+  std::vector<float> x = made_up(static_cast<std::size_t>(rows * x_stride));
+  std::vector<float> y(static_cast<std::size_t>(rows * y_stride));
   KernelFigures figures;
   figures.seconds = median_seconds(pool, [&](std::uint64_t i) {
-    kernels::multiply(pool, table, {x.data(), stride(cols), rows}, matrices[i % copies], nullptr,
-                      {y.data(), stride(outs), rows});
+    kernels::multiply(pool, table, {x.data(), x_stride, rows}, matrices[i % copies], nullptr,
+                      {y.data(), y_stride, rows});
   });
   figures.bytes = static_cast<double>(matrices[0].bytes());
   figures.operations = 2.0 * trial.rows * trial.cols * trial.outs;
