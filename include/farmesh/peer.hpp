@@ -70,7 +70,8 @@ struct PeerOptions {
   Device device;                       // that computes; a GPU keeps weights and cache, too
   int threads = 0;                     // that compute; 0: one for each core available
   /// Binds them to cores, one each, from the core of this number among those that the process may
-  /// use on, round again at the last; nothing: unbound. Of exact numerics.
+  /// use on, round again at the last, and the network thread to the first of them; nothing:
+  /// unbound. Of exact numerics.
   std::optional<int> pin_threads;
   std::string model_id;                 // for display; empty: the folder's name
   std::uint32_t cache_tokens = 16'384;  // KV cache over all sessions

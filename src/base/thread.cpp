@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 namespace farmesh {
 
@@ -18,7 +19,7 @@ std::thread start_thread(std::string_view name, std::function<void()> body) {
 int available_cores() noexcept {
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 1;
+  if (sched_getaffinity(getpid(), sizeof mask, &mask) != 0) return 1;
   const int cores = CPU_COUNT(&mask);
   return cores > 0 ? cores : 1;
 }

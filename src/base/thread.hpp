@@ -43,7 +43,8 @@ inline void pin_this_thread(int index) noexcept {
   if (const std::optional<int> core = process_core(index)) pin_this_thread_to(*core);
 }
 
-/// Cores this process may use: the affinity mask, not the machine's count.
+/// Cores that this process's first thread may use: its affinity mask, not the machine's count, and
+/// not the calling thread's, which may be bound to one.
 int available_cores() noexcept;
 
 }  // namespace farmesh

@@ -70,6 +70,9 @@ ThreadPool::~ThreadPool() {
 ThreadPool::Awake::Awake(ThreadPool& pool) noexcept : pool_(pool) {
   pool_.pin_caller();
   pool_.awake_.store(true);
+  // Sleepers wake while the caller prepares its first loop; they find none, and spin for it.
+  pool_.epoch_.fetch_add(1, std::memory_order_release);
+  pool_.epoch_.notify_all();
 }
 ThreadPool::Awake::~Awake() { pool_.awake_.store(false); }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "base/thread.hpp"
 #include "model/engine_loader.hpp"
 #include "model/model_folder.hpp"
 #include "net/sim_transport.hpp"
@@ -72,8 +73,16 @@ Result<Stage> load_stage(const StageOptions& options, net::Runtime& runtime) {
   limits.cache_tokens = options.cache_tokens;
   Result<std::unique_ptr<serve::Worker>> worker{Errc::ok};
   runtime.run_blocking([&] {
-    worker = serve::Worker::create(std::move(measured), serve::make_compute_thread(runtime.clock()),
-                                   runtime.clock(), limits);
+    Result<std::unique_ptr<serve::Compute>> compute = serve::make_compute_thread(runtime.clock());
+    if (!compute) {
+      worker = compute.error();
+      return;
+    }
+    worker =
+        serve::Worker::create(std::move(measured), *std::move(compute), runtime.clock(), limits);
+    // Beside the compute thread, which it wakes and is woken by: another core would have to wake
+    // first, twice a pass.
+    if (options.pin_threads) pin_this_thread(*options.pin_threads);
   });
   if (!worker) return worker.error();
   return Stage{config, *hash, *std::move(worker), speed};

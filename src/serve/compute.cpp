@@ -14,14 +14,16 @@
 
 #include "base/log.hpp"
 #include "base/thread.hpp"
+#include "net/mailbox.hpp"
 
 namespace farmesh::serve {
 namespace {
 
 class ComputeThread final : public Compute {
  public:
-  explicit ComputeThread(net::Clock& clock)
-      : network_(clock.executor()), thread_(start_thread("fm-compute", [this] { queue_.run(); })) {}
+  explicit ComputeThread(std::unique_ptr<net::Mailbox> network)
+      : network_(std::move(network)),
+        thread_(start_thread("fm-compute", [this] { queue_.run(); })) {}
 
   ~ComputeThread() override {
     *dropped_ = true;
@@ -33,16 +35,15 @@ class ComputeThread final : public Compute {
     std::function<void()> end = [dropped = dropped_, done = std::move(done)] {
       if (!*dropped) done();
     };
-    asio::post(queue_,
-               [network = network_, work = std::move(work), end = std::move(end)]() mutable {
-                 work();
-                 work = nullptr;  // what it holds ends here, before anybody hears of the result
-                 asio::post(network, std::move(end));
-               });
+    asio::post(queue_, [this, work = std::move(work), end = std::move(end)]() mutable {
+      work();
+      work = nullptr;  // what it holds ends here, before anybody hears of the result
+      network_->post(std::move(end));
+    });
   }
 
  private:
-  net::Executor network_;
+  const std::unique_ptr<net::Mailbox> network_;
   std::shared_ptr<bool> dropped_ = std::make_shared<bool>(false);  // for the network thread
   asio::io_context queue_{1};
   asio::executor_work_guard<asio::io_context::executor_type> open_ = asio::make_work_guard(queue_);
@@ -92,8 +93,10 @@ Result<void> caught(const std::function<Result<void>()>& work) {
   }
 }
 
-std::unique_ptr<Compute> make_compute_thread(net::Clock& clock) {
-  return std::make_unique<ComputeThread>(clock);
+Result<std::unique_ptr<Compute>> make_compute_thread(net::Clock& clock) {
+  Result<std::unique_ptr<net::Mailbox>> network = net::Mailbox::create(clock.executor());
+  if (!network) return network.error();
+  return std::unique_ptr<Compute>(std::make_unique<ComputeThread>(*std::move(network)));
 }
 
 std::unique_ptr<Compute> make_sim_compute(net::Clock& clock, Duration base, Duration per_row) {

@@ -21,8 +21,9 @@ class Compute {
   virtual void run(std::uint32_t rows, std::function<void()> work, std::function<void()> done) = 0;
 };
 
-/// A thread named fm-compute. The destructor waits for the work at hand, and drops the rest.
-std::unique_ptr<Compute> make_compute_thread(net::Clock& clock);
+/// A thread named fm-compute. The destructor waits for the work at hand, and drops the rest. Fails
+/// with io_error when the process is out of descriptors.
+Result<std::unique_ptr<Compute>> make_compute_thread(net::Clock& clock);
 
 /// Runs `work` inline when its virtual time is over: base + rows * per_row after the last one.
 std::unique_ptr<Compute> make_sim_compute(net::Clock& clock, Duration base, Duration per_row);

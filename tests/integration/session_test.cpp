@@ -1,10 +1,14 @@
 // The public Session and DistributedModel, over a real engine in this process.
+#include <filesystem>
+#include <fstream>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,9 +43,41 @@ std::string read_all(TokenStream stream) {
   return text;
 }
 
+/// How many cores each thread of this process named `name` may use.
+std::multiset<int> cores_of(const std::string& name) {
+  std::multiset<int> cores;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string comm;
+    std::getline(std::ifstream(task.path() / "comm") >> std::ws, comm);
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    const pid_t id = std::stoi(task.path().filename());
+    if (comm == name && sched_getaffinity(id, sizeof mask, &mask) == 0) {
+      cores.insert(CPU_COUNT(&mask));
+    }
+  }
+  return cores;
+}
+
 }  // namespace
 
 TEST_SUITE("integration/session") {
+  TEST_CASE("threads that are bound take the network thread along, and compute the same") {
+    const DistributedModel free = open_local(any_model());
+    auto told = free.open_session();
+    const std::string text = read_all(told->generate(kStoryPrompt, greedy(8)));
+    const auto one_core = [](const char* name) { return cores_of(name).count(1); };
+    const std::size_t networks = one_core("fm-net");
+    const std::size_t computers = one_core("fm-compute");
+
+    const Result<DistributedModel> bound = DistributedModel::open(
+        {.folder = any_model(), .local = true, .threads = 2, .pin_threads = 0});
+    REQUIRE(bound);
+    CHECK(read_all(bound->open_session()->generate(kStoryPrompt, greedy(8))) == text);
+    CHECK(one_core("fm-net") == networks + 1);
+    CHECK(one_core("fm-compute") == computers + 1);
+  }
+
   TEST_CASE("two turns of one session equal one turn over both texts") {
     const DistributedModel model = open_local(any_model());
     auto talked = model.open_session();

@@ -91,7 +91,7 @@ inline std::unique_ptr<serve::Worker> make_worker(net::Runtime& runtime) {
   runtime.run_blocking([&] {
     worker =
         serve::Worker::create(model::make_stand_in_engine({.blocks = {0, kLayers}, .head = true}),
-                              serve::make_compute_thread(runtime.clock()), runtime.clock(), {});
+                              *serve::make_compute_thread(runtime.clock()), runtime.clock(), {});
   });
   REQUIRE(worker);
   return *std::move(worker);

@@ -34,7 +34,7 @@ class Process {
   explicit Process(Span blocks) : blocks_(blocks) {
     runtime_.run_blocking([this] {
       worker_ = *Worker::create(std::make_unique<test::ProbeEngine>(log_, blocks_),
-                                make_compute_thread(runtime_.clock()), runtime_.clock(), {});
+                                *make_compute_thread(runtime_.clock()), runtime_.clock(), {});
       PeerOptions options;
       options.model_hash = kModel;
       options.num_layers = kAllLayers.end;

@@ -451,7 +451,7 @@ TEST_SUITE("serve/worker") {
       return Result<void>();
     };
     auto worker = std::move(*Worker::create(std::make_unique<test::ProbeEngine>(log),
-                                            make_compute_thread(*clock), *clock, {}));
+                                            *make_compute_thread(*clock), *clock, {}));
     wire::Open open;
     open.session = session_id(1);
     open.span = kAllLayers;
