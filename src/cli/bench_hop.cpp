@@ -6,6 +6,30 @@
 namespace farmesh::cli {
 namespace {
 
+constexpr std::size_t kColdBytes = 256 << 20;  // of weights between two trips
+
+// The same trips where nothing of them is left in a cache, as in a chain: what it loses to its
+// links is these, and sockets' own part of them is bare TLS.
+Result<Rows> cold_rows() {
+  net::HopBenchOptions options;
+  options.rounds = 60;
+  options.trips = 1;
+  options.read_between = kColdBytes;
+  const Result<net::HopBenchResult> us = net::hop_bench(options);
+  if (!us) return us.error();
+  BenchRow tls{
+      "hop",           "1 core", "bare TLS, cold", us->bare_tls.p50_us, "bare TCP ping-pong, 8 KiB",
+      us->bare.p50_us, "µs p50"};
+  BenchRow hop{"hop",
+               "1 core",
+               "through an empty peer, cold",
+               us->hop.p50_us,
+               "bare TLS ping-pong, 8 KiB",
+               us->bare_tls.p50_us,
+               "µs p50"};
+  return Rows{std::move(tls), std::move(hop)};
+}
+
 Result<Rows> rows_on(int cores) {
   net::HopBenchOptions options;
   options.two_cores = cores == 2;
@@ -49,7 +73,11 @@ Result<Rows> rows_on(int cores) {
 
 Result<Rows> bench_hop(const BenchOptions&) {
   Result<Rows> rows = rows_on(1);
-  if (!rows || available_cores() < 2) return rows;
+  if (!rows) return rows;
+  const Result<Rows> cold = cold_rows();
+  if (!cold) return cold;
+  rows->insert(rows->end(), cold->begin(), cold->end());
+  if (available_cores() < 2) return rows;
   Result<Rows> apart = rows_on(2);
   if (!apart) return apart;
   rows->insert(rows->end(), apart->begin(), apart->end());

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -315,6 +317,17 @@ class FramedEcho {
   std::shared_ptr<Trips> link_trips_, connection_trips_;
 };
 
+// Memory that takes the caches when it is read.
+class Weights {
+ public:
+  explicit Weights(std::size_t bytes) : words_(bytes / sizeof(std::uint64_t), 1) {}
+  void read() { sum_ = std::accumulate(words_.begin(), words_.end(), sum_); }
+
+ private:
+  std::vector<std::uint64_t> words_;
+  volatile std::uint64_t sum_ = 0;
+};
+
 Result<HopBenchResult> pinned_hop_bench(const HopBenchOptions& options) {
   pin_this_thread(kNearCore);
   const int far_core = options.two_cores ? kNearCore + 1 : kNearCore;
@@ -328,16 +341,20 @@ Result<HopBenchResult> pinned_hop_bench(const HopBenchOptions& options) {
   const Result<void> framed_open = framed.open();
   if (!framed_open) return framed_open.error();
 
+  Weights weights(options.read_between);
   Samples bare_us, tls_us, framed_us, hop_us, warm_up;
   for (int round = -1; round < options.rounds; ++round) {
     const bool warming = round < 0;
+    weights.read();
     bare.run(options.trips, warming ? warm_up : bare_us);
+    weights.read();
     const Result<void> tls_run = bare_tls.run(options.trips, warming ? warm_up : tls_us);
     if (!tls_run) return tls_run.error();
-    if (!framed.run_links(options.trips, warming ? warm_up : framed_us) ||
-        !framed.run_hops(options.trips, warming ? warm_up : hop_us)) {
-      return Error{Errc::timeout, "the loopback hop stopped answering"};
-    }
+    weights.read();
+    bool answered = framed.run_links(options.trips, warming ? warm_up : framed_us);
+    weights.read();
+    answered = answered && framed.run_hops(options.trips, warming ? warm_up : hop_us);
+    if (!answered) return Error{Errc::timeout, "the loopback hop stopped answering"};
   }
   return HopBenchResult{summary(std::move(bare_us)), summary(std::move(tls_us)),
                         summary(std::move(framed_us)), summary(std::move(hop_us))};

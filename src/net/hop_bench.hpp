@@ -20,6 +20,9 @@ struct HopBenchOptions {
   int rounds = 20;                    // the kinds take turns, so that noise hits all alike
   int trips = 200;                    // of each kind in one round
   bool two_cores = false;             // the sides of each pair on one core, or on two
+  /// Read before the trips of each kind in a round: with one trip, it takes its code and data from
+  /// memory, as a stage's frames do whose weights have passed through the caches.
+  std::size_t read_between = 0;
 };
 
 struct TripTimes {
