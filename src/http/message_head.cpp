@@ -213,20 +213,18 @@ BodyReader::Piece BodyReader::next(std::string_view input) {
 /// A chunk's size, or a line after the last chunk. Extensions and trailers are dropped.
 BodyReader::Piece BodyReader::line(std::string_view input) {
   const std::size_t end = input.find("\r\n");
-  const std::string_view text = input.substr(0, end);
+  std::string_view text = input.substr(0, end);
+  if (end == std::string_view::npos && text.ends_with('\r')) text.remove_suffix(1);
   const std::size_t limit =
       state_ == State::size_line ? kMaxChunkLine : kMaxTrailer - trailer_bytes_;
-  const bool cut = end == std::string_view::npos && text.ends_with('\r');
-  const bool printable = std::ranges::all_of(text.substr(0, text.size() - cut), [](char c) {
-    return c == '\t' || (static_cast<unsigned char>(c) >= ' ' && c != 127);
-  });
+  const bool printable = std::ranges::all_of(
+      text, [](char c) { return c == '\t' || (static_cast<unsigned char>(c) >= ' ' && c != 127); });
   if (text.size() > limit || !printable) return fail();
   if (state_ == State::size_line && !text.empty()) {
     const auto [digits_end, problem] =
         std::from_chars(text.data(), text.data() + text.size(), left_, 16);
     const auto digits = static_cast<std::size_t>(digits_end - text.data());
-    const bool ended =
-        digits == text.size() || text[digits] == ';' || (cut && text[digits] == '\r');
+    const bool ended = digits == text.size() || text[digits] == ';';
     if (problem != std::errc() || !ended) return fail();
   }
   if (end == std::string_view::npos) return {};

@@ -1,5 +1,6 @@
 #include "http/message_head.hpp"
 
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -136,6 +137,21 @@ TEST_SUITE("http/message_head") {
       CHECK(read_body({Framing::Kind::chunked}, text, step) == "hello world");
     }
     CHECK(read_body({Framing::Kind::length, 3}, "abcdef", 2) == "abc");
+  }
+
+  TEST_CASE("a line of chunks may be as long as its limit, however it is cut") {
+    const auto body = [](std::size_t size_line, std::size_t trailer) {
+      return "0;" + std::string(size_line - 2, 'a') + "\r\n" + std::string(trailer, 'b') +
+             "\r\n\r\n";
+    };
+    for (const auto& [text, read] :
+         {std::pair(body(256, 4096), ""), std::pair(body(257, 1), "malformed"),
+          std::pair(body(2, 4097), "malformed")}) {
+      for (const std::size_t step : {std::size_t{1}, text.size()}) {
+        CAPTURE(text.size());
+        CHECK(read_body({Framing::Kind::chunked}, text, step) == read);
+      }
+    }
   }
 
   TEST_CASE("damaged chunks are refused") {
