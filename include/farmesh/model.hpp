@@ -102,9 +102,9 @@ class FARMESH_API DistributedModel {
   /// engine_unavailable, out_of_memory; and when some layer is covered by nobody (unless
   /// open_uncovered), with what keeps it so: weights_mismatch, numerics_mismatch,
   /// identity_mismatch, join_refused, connection_refused, no_route, head_unavailable. A draft model
-  /// with another tokenizer is a config_mismatch. Options that exclude each other: invalid_argument.
-  /// Also config_invalid (key or token); of an id hub_refused, hub_changed, weights_damaged,
-  /// disk_full, hash_unknown, bad_http and transport failures.
+  /// with another tokenizer is a config_mismatch. Options that exclude each other:
+  /// invalid_argument. Also config_invalid (key or token); of an id hub_refused, hub_changed,
+  /// weights_damaged, disk_full, hash_unknown, bad_http and transport failures.
   static Result<DistributedModel> open(ModelOptions options);
 
   DistributedModel(DistributedModel&&) noexcept;

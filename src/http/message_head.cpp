@@ -17,11 +17,11 @@ constexpr std::size_t kMaxTrailer = 4096;
 std::string_view view(beast::string_view text) noexcept { return {text.data(), text.size()}; }
 
 /// Beast's parser, told to stop at the end of the head, writing into our own types.
-template <bool is_request>
-class HeadParser : public beast::http::basic_parser<is_request> {
+template <bool IsRequest>
+class HeadParser : public beast::http::basic_parser<IsRequest> {
  public:
   using Code = beast::error_code;
-  using Base = beast::http::basic_parser<is_request>;
+  using Base = beast::http::basic_parser<IsRequest>;
 
   Code parse(std::string_view head) {
     this->header_limit(static_cast<std::uint32_t>(head.size() + 1));
